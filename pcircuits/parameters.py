@@ -1,0 +1,261 @@
+"""Parameters: values with a constraint, kept exactly as given until they are trained."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from pcircuits.errors import ParameterError
+
+__all__ = [
+    "CONSTRAINTS",
+    "Constraint",
+    "Parameter",
+    "Source",
+    "Sourced",
+    "as_parameter",
+    "fixed",
+    "nonnegative",
+    "positive",
+    "real",
+    "simplex",
+    "unit_interval",
+]
+
+
+class Constraint(ABC):
+    """A set of admissible values, and a smooth map onto it from unconstrained numbers."""
+
+    name: ClassVar[str]
+    wants: ClassVar[str]
+    """The set in words, for errors: "must be > 0"."""
+    event_ndim: ClassVar[int] = 0
+    """1 where the constraint binds a vector (the last axis), 0 where it binds each number by itself."""
+
+    @abstractmethod
+    def admits(self, value: Tensor) -> Tensor:
+        """A mask of the admissible numbers (vectors, for a simplex)."""
+
+    @abstractmethod
+    def unconstrain(self, value: Tensor) -> Tensor:
+        """Admissible to unconstrained."""
+
+    @abstractmethod
+    def constrain(self, raw: Tensor) -> Tensor:
+        """Unconstrained to admissible; the inverse of `unconstrain`."""
+
+    def log(self, raw: Tensor) -> Tensor:
+        """log constrain(raw), without leaving log space where the map is an exponential; -inf is a structural zero."""
+        return self.constrain(raw).log()
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class _Real(Constraint):
+    name, wants = "real", "must be finite"
+
+    def admits(self, value: Tensor) -> Tensor:
+        return torch.isfinite(value)
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        return value
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        return raw
+
+
+class _Fixed(_Real):
+    """A number that is never trained (the state of an indicator)."""
+
+    name = "fixed"
+
+
+class _Positive(Constraint):
+    name, wants = "positive", "must be finite and > 0"
+
+    def admits(self, value: Tensor) -> Tensor:
+        return torch.isfinite(value) & (value > 0)
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        return value.log()
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        return raw.exp()
+
+    def log(self, raw: Tensor) -> Tensor:
+        return raw
+
+
+class _NonNegative(Constraint):
+    """Weights that need not sum to one. Zeros are structural: log 0 = -inf stays there, with zero gradient."""
+
+    name, wants = "nonnegative", "must be finite and >= 0"
+
+    def admits(self, value: Tensor) -> Tensor:
+        return torch.isfinite(value) & (value >= 0)
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        return value.log()
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        return self.log(raw).exp()
+
+    def log(self, raw: Tensor) -> Tensor:
+        zero = raw == -torch.inf
+        return torch.where(zero, -torch.inf, torch.where(zero, 0.0, raw))
+
+
+class _UnitInterval(Constraint):
+    """A probability. 0 and 1 are structural: logit ±inf stays there, with zero gradient."""
+
+    name, wants = "unit_interval", "must be in [0, 1]"
+
+    def admits(self, value: Tensor) -> Tensor:
+        return (value >= 0) & (value <= 1)
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        return torch.logit(value)
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        edge = torch.isinf(raw)
+        return torch.where(edge, (raw > 0).to(raw.dtype), torch.sigmoid(torch.where(edge, 0.0, raw)))
+
+
+class _Simplex(Constraint):
+    """Log-weights under softmax; zeros are a structural mask: -inf stays there, with zero gradient."""
+
+    name, wants, event_ndim = "simplex", "must be >= 0 and sum to 1", 1
+
+    def admits(self, value: Tensor) -> Tensor:
+        total = value.sum(-1)
+        return torch.isfinite(value).all(-1) & (value >= 0).all(-1) & ((total - 1).abs() <= self.tolerance(value))
+
+    @staticmethod
+    def tolerance(value: Tensor) -> float:
+        """How far from 1 a sum may be: what rounding a simplex to the value's dtype can do to it."""
+        return max(1e-9, 8 * torch.finfo(value.dtype).eps * max(1, value.shape[-1]) ** 0.5)
+
+    def unconstrain(self, value: Tensor) -> Tensor:
+        return value.log()
+
+    def constrain(self, raw: Tensor) -> Tensor:
+        return self.log(raw).exp()
+
+    def log(self, raw: Tensor) -> Tensor:
+        zero = raw == -torch.inf
+        kept = torch.where(zero, torch.finfo(raw.dtype).min, raw)
+        return torch.where(zero, -torch.inf, torch.log_softmax(kept, -1))
+
+
+real, fixed, positive, nonnegative, unit_interval, simplex = (
+    _Real(),
+    _Fixed(),
+    _Positive(),
+    _NonNegative(),
+    _UnitInterval(),
+    _Simplex(),
+)
+CONSTRAINTS: dict[str, Constraint] = {
+    c.name: c for c in (real, fixed, positive, nonnegative, unit_interval, simplex)
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A value with a constraint; two units that hold the same object are tied.
+
+    **Arguments**
+
+    - `value`: a tensor, kept with its dtype until compilation; never changed.
+    - `constraint`: one of `real`, `positive`, `nonnegative`, `unit_interval`, `simplex`, `fixed`.
+    - `trainable`: False freezes it.
+
+    **Raises** `ParameterError` where the value leaves the constraint; the first offending entry is named.
+    """
+
+    value: Tensor
+    constraint: Constraint
+    trainable: bool = True
+    name: str = "parameter"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, Tensor):
+            object.__setattr__(self, "value", torch.as_tensor(self.value, dtype=torch.float64))
+        if not self.value.dtype.is_floating_point:
+            object.__setattr__(self, "value", self.value.to(torch.float64))
+        object.__setattr__(self, "value", self.value.detach())
+        if self.constraint is fixed:
+            object.__setattr__(self, "trainable", False)
+        check(self.value, self.constraint, self.name)
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.value.shape
+
+    def frozen(self) -> Parameter:
+        """The same value, not trainable (and no longer tied to this one)."""
+        return Parameter(self.value, self.constraint, trainable=False, name=self.name)
+
+
+def check(value: Tensor, constraint: Constraint, name: str) -> None:
+    """Raise `ParameterError` unless every entry of `value` is admissible."""
+    if constraint.event_ndim > value.ndim:
+        raise ParameterError(f"{name} is a single number where a vector is needed: it {constraint.wants}")
+    good = constraint.admits(value)
+    if bool(good.all()):
+        return
+    where = tuple((~good).nonzero()[0].tolist())
+    bad = value[where]
+    shown = f"{bad.item()!r}" if bad.ndim == 0 else f"{_short(bad)} (sum {bad.sum().item():.6g})"
+    place = f" at {list(where)}" if where else ""
+    raise ParameterError(f"{name}{place} is {shown}: it {constraint.wants}")
+
+
+def _short(vector: Tensor) -> str:
+    shown = ", ".join(f"{v:.4g}" for v in vector[:6].tolist())
+    return f"[{shown}{', ...' if vector.numel() > 6 else ''}]"
+
+
+def as_parameter(value: object, constraint: Constraint, name: str) -> Parameter:
+    """A `Parameter` from a number, a sequence, an array or a tensor; a `Parameter` passes through, so that it can be tied."""
+    if isinstance(value, Parameter):
+        if value.constraint is not constraint:
+            raise ParameterError(
+                f"{name} needs a {constraint.name} parameter, not a {value.constraint.name} one "
+                f"(it {constraint.wants}): make it with pcircuits.Parameter(value, pcircuits.{constraint.name})"
+            )
+        return value
+    tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+    return Parameter(tensor, constraint, name=name)
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A module that makes the parameters of units when asked for some of them.
+
+    The answer must not depend on how the columns are chunked, nor on the mode of the module (train or eval).
+    """
+
+    def parameters_for(self, columns: Tensor) -> dict[str, Tensor]:
+        """For columns (n,) int64: each parameter as (R, n, *event)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Sourced:
+    """The parameters of (R, K) units, made on demand by a source (an `nn.Module`)."""
+
+    source: nn.Module
+    regions: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, nn.Module) or not isinstance(self.source, Source):
+            raise ParameterError(
+                f"a source must be an nn.Module with a method parameters_for(columns), not {type(self.source).__name__}"
+            )

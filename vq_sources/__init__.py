@@ -1,0 +1,1 @@
+"""Vector-quantised autoencoders as sources of probabilistic circuits."""
