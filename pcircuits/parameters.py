@@ -230,7 +230,10 @@ def as_parameter(value: object, constraint: Constraint, name: str) -> Parameter:
                 f"(it {constraint.wants}): make it with pcircuits.Parameter(value, pcircuits.{constraint.name})"
             )
         return value
-    tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+    try:
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ParameterError(f"{name} is not a number or an array of numbers: {value!r}") from error
     return Parameter(tensor, constraint, name=name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,8 @@ class AbstractFamily(ABC):
     name: ClassVar[str]
     base: ClassVar[Literal["counting", "lebesgue"]]
     """The base measure: sums over integers, or integrals."""
+    positive: ClassVar[bool] = False
+    """Whether every member is positive on all states, whatever its parameters (then no support needs computing)."""
 
     @property
     def size(self) -> int:
@@ -54,6 +57,12 @@ class AbstractFamily(ABC):
     @abstractmethod
     def parameters(self) -> Mapping[str, ParameterSpec]:
         """Name to constraint and event rank, in the order of the leaf constructor."""
+
+    def unit_shape(self, parameters: Parameters) -> torch.Size:
+        """The units' shape: what the parameters' leading axes broadcast to."""
+        specs = self.parameters
+        leading = [p.shape[: p.ndim - specs[name].event_ndim] for name, p in parameters.items()]
+        return torch.Size(np.broadcast_shapes(*leading))
 
     def validate(self, parameters: Parameters) -> None:  # noqa: B027  (most families have nothing to add)
         """Raise `ParameterError` for what constraints on single parameters cannot say (shapes against `states`)."""

@@ -1,0 +1,1 @@
+"""Units and their algebra, circuits and their properties."""

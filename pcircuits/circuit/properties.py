@@ -1,0 +1,141 @@
+"""The properties of a circuit, computed by folds: smooth, decomposable, homogeneous, normalised, deterministic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+
+from pcircuits.circuit.circuit import Circuit
+from pcircuits.circuit.determinism import Determinism
+from pcircuits.circuit.mass import log_masses
+from pcircuits.circuit.units import Input, Mix, Outer, Product, Units, Wiring
+from pcircuits.circuit.verdict import Verdict, Witness
+from pcircuits.scope import Variable, columns
+
+__all__ = ["Properties"]
+
+
+class Properties:
+    """The verdicts on one circuit, each computed when it is first asked for."""
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._circuit = circuit
+
+    @cached_property
+    def smooth(self) -> Verdict:
+        """The inputs of every sum have the same scope (Choi et al. 2020, definition 13); never unknown."""
+        for array in self._circuit.arrays:
+            if witness := self._unsmooth(array):
+                return Verdict("smooth", False, witness)
+        return Verdict("smooth", True)
+
+    @cached_property
+    def decomposable(self) -> Verdict:
+        """The factors of every product have disjoint scopes (Choi et al. 2020, definition 12); never unknown."""
+        for array in self._circuit.products:
+            for region, factors in enumerate(self._factors(array)):
+                union = 0
+                for scope in factors:
+                    if union & scope:
+                        return Verdict("decomposable", False, self._overlap(array, region, factors))
+                    union |= scope
+        return Verdict("decomposable", True)
+
+    @cached_property
+    def homogeneous(self) -> Verdict:
+        """The leaves of each variable share a base measure and, where they declare them, their states."""
+        first: dict[Variable, Input] = {}
+        for array in self._circuit.inputs:
+            for label in dict.fromkeys(label for labels in array.variables for label in labels):
+                other = first.get(label)
+                if other is not None and (clash := _clash(other, array)):
+                    reason = f"variable {label!r} is {clash}"
+                    witness = Witness(f"{array!r} of {array.family}", reason, variables=frozenset([label]))
+                    return Verdict("homogeneous", False, witness)
+                if other is None or other.family.states is None:
+                    first[label] = array
+        return Verdict("homogeneous", True)
+
+    @cached_property
+    def normalised(self) -> Verdict:
+        """Every root integrates to 1. Unknown where the circuit is not smooth and decomposable."""
+        if not (self.smooth and self.decomposable):
+            return Verdict("normalised", None, (self.smooth if not self.smooth else self.decomposable).witness)
+        masses = log_masses(self._circuit)[id(self._circuit.root)][0]
+        for k, log_mass in enumerate(masses.tolist()):
+            if not abs(log_mass) <= 1e-6:
+                return Verdict("normalised", False, Witness(f"root {k}", f"it integrates to exp({log_mass:.6g})"))
+        return Verdict("normalised", True)
+
+    @cached_property
+    def deterministic(self) -> Verdict:
+        """At most one input of every sum is positive for any assignment, shown by disjoint supports.
+
+        Choi et al. (2020), definition 15. Unknown where supports overlap only in the bounds that were computed.
+        """
+        return self.determinism.verdict
+
+    @cached_property
+    def determinism(self) -> Determinism:
+        """Determinism of every region's sums, for bounds that use it where it holds."""
+        return Determinism(self._circuit)
+
+    def __str__(self) -> str:
+        verdicts = (self.smooth, self.decomposable, self.deterministic, self.normalised, self.homogeneous)
+        return "\n".join(str(verdict) for verdict in verdicts)
+
+    def _unsmooth(self, array: Units) -> Witness | None:
+        scopes = self._circuit.region_scopes
+        if isinstance(array, Mix):
+            children = [scopes(c) for c in array.children]
+            for region in range(array.regions):
+                parts = [c[region] if len(c) > 1 else c[0] for c in children]
+                if len(set(parts)) > 1:
+                    return self._differ(array, region, parts, "its inputs have different scopes")
+        if isinstance(array, Wiring) and array.column is not None:
+            children = [scopes(c) for c in array.children]
+            for region, (child, source) in enumerate(zip(array.child, array.region, strict=True)):
+                pairs = dict.fromkeys(zip(child.tolist(), source.tolist(), strict=True))
+                parts = [children[c][r] for c, r in pairs]
+                if len(set(parts)) > 1:
+                    return self._differ(array, region, parts, "a region is wired together from units of different scopes")
+        return None
+
+    def _factors(self, array: Product | Outer) -> Iterable[list[int]]:
+        children = [self._circuit.region_scopes(c) for c in array.children]
+        if isinstance(array, Product) and array.groups is not None:
+            return ([children[0][r] for r in group] for group in array.groups)
+        return ([c[region] if len(c) > 1 else c[0] for c in children] for region in range(array.regions))
+
+    def _differ(self, array: Units, region: int, parts: list[int], what: str) -> Witness:
+        distinct = list(dict.fromkeys(parts))[:2]
+        labels = tuple(self._circuit.labels(s) for s in distinct)
+        shown = " and ".join(_set(self._circuit, s) for s in distinct)
+        return Witness(f"{array!r}, region {region}", f"{what}: {shown}", labels, labels[0] ^ labels[1])
+
+    def _overlap(self, array: Units, region: int, factors: list[int]) -> Witness:
+        for i, one in enumerate(factors):
+            for other in factors[:i]:
+                if one & other:
+                    shown = f"two of its factors share {_set(self._circuit, one & other)}"
+                    scopes = (self._circuit.labels(other), self._circuit.labels(one))
+                    return Witness(f"{array!r}, region {region}", shown, scopes, self._circuit.labels(one & other))
+        raise AssertionError("no overlap")
+
+
+def _clash(one: Input, other: Input) -> str | None:
+    a, b = one.family, other.family
+    if a.base != b.base:
+        return f"a {_measure(a.base)} in {a} and a {_measure(b.base)} in {b}, which do not add"
+    if a.states is not None and b.states is not None and a.states != b.states:
+        return f"of {a.states} states in {a} and of {b.states} in {b}"
+    return None
+
+
+def _measure(base: str) -> str:
+    return "density" if base == "lebesgue" else "probability mass"
+
+
+def _set(circuit: Circuit, scope: int) -> str:
+    labels = [repr(circuit.variables[i]) for i in columns(scope)]
+    return "{" + ", ".join(labels[:6]) + (f", ... {len(labels)} in all" if len(labels) > 6 else "") + "}"

@@ -1,0 +1,116 @@
+"""Densities integrated over the bins of integer levels: what pixels 0..L-1 are modelled with."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pcircuits.families.draws import uniform as draw_uniform
+from pcircuits.families.fields import integer, share
+from pcircuits.families.finite import AbstractFinite
+from pcircuits.families.interface import Parameters, ParameterSpec
+from pcircuits.families.numerics import log_add
+from pcircuits.parameters import positive, real
+
+__all__ = ["AbstractDiscretized"]
+
+
+@dataclass(frozen=True)
+class AbstractDiscretized(AbstractFinite):
+    """A location-scale density over the bins [v, v+1)/levels of v = 0..levels-1; the edge bins take the tails.
+
+    P(v) = (1 - uniform) ∫_bin p(t; loc, scale) dt + uniform / levels, with `loc` and `scale` in units in which the
+    whole range is [0, 1]. Members are symmetric with one mode, and give the standard mass and quantile.
+
+    **Arguments**
+
+    - `levels`: L >= 2.
+    - `uniform`: the share of the uniform distribution, in [0, 1).
+
+    **Raises** `ParameterError` for other levels and shares.
+    """
+
+    levels: int
+    uniform: float = 0.0
+    positive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", integer(self.levels, f"levels of {self.name}", least=2))
+        object.__setattr__(self, "uniform", share(self.uniform, f"uniform of {self.name}"))
+
+    @abstractmethod
+    def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
+        """log P(lower < Z <= upper) of the standard density; bounds may be infinite, `width` is their difference."""
+
+    @abstractmethod
+    def _standard_quantile(self, probability: Tensor) -> Tensor:
+        """The z with P(Z <= z) = probability."""
+
+    @property
+    def states(self) -> int:
+        return self.levels
+
+    @property
+    def parameters(self) -> Mapping[str, ParameterSpec]:
+        return {"loc": ParameterSpec(real), "scale": ParameterSpec(positive)}
+
+    def log_table(self, parameters: Parameters) -> Tensor:
+        loc = parameters["loc"]
+        states = torch.arange(self.levels, dtype=loc.dtype, device=loc.device)
+        return self._log_bins(states, states, {name: value.unsqueeze(-1) for name, value in parameters.items()})
+
+    def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
+        possible = self._possible(x)
+        state = torch.where(possible, x, 0.0)
+        return torch.where(possible, self._log_bins(state, state, parameters), -torch.inf)
+
+    def log_interval(self, lower: Tensor, upper: Tensor, parameters: Parameters) -> Tensor:
+        start, count = self._states_between(lower, upper)
+        some = count > 0
+        first, last = torch.where(some, start, 0), torch.where(some, start + count - 1, 0)
+        dtype = parameters["loc"].dtype
+        return torch.where(some, self._log_bins(first.to(dtype), last.to(dtype), parameters), -torch.inf)
+
+    def argmax(self, parameters: Parameters) -> Tensor:
+        candidates = self._peaks(parameters)
+        best = self._at(candidates, parameters).argmax(-1, keepdim=True)
+        return candidates.gather(-1, best).squeeze(-1)
+
+    def log_max(self, parameters: Parameters) -> Tensor:
+        return self._at(self._peaks(parameters), parameters).max(-1).values
+
+    def draw(self, parameters: Parameters, generator: torch.Generator | None) -> Tensor:
+        """By the inverse of the distribution: levels below `uniform` pick a bin evenly, the rest go to the density."""
+        loc, scale = parameters["loc"], parameters["scale"]
+        level = draw_uniform(self.unit_shape(parameters), loc, generator)
+        z = self._standard_quantile(((level - self.uniform) / (1 - self.uniform)).clamp(min=0.0))
+        value = (loc.detach().double() + scale.detach().double() * z) * self.levels
+        if self.uniform > 0:
+            value = torch.where(level < self.uniform, level / self.uniform * self.levels, value)
+        return value.floor().clamp(0, self.levels - 1).to(loc.dtype)
+
+    def _log_bins(self, first: Tensor, last: Tensor, parameters: Parameters) -> Tensor:
+        """log P(first <= X <= last) for integers within 0..levels-1."""
+        loc, scale = parameters["loc"], parameters["scale"]
+        count = last - first + 1
+        lower = ((first / self.levels - loc) / scale).masked_fill(first == 0, -torch.inf)
+        upper = (((last + 1) / self.levels - loc) / scale).masked_fill(last == self.levels - 1, torch.inf)
+        value = self._log_standard_mass(lower, upper, count / self.levels / scale)
+        if self.uniform == 0:
+            return value
+        return log_add(value + math.log1p(-self.uniform), (count * (self.uniform / self.levels)).log())
+
+    def _peaks(self, parameters: Parameters) -> Tensor:
+        """The only states that can be a mode, (..., 3): the two edges, and the bin that holds the density's mode."""
+        inside = (parameters["loc"].detach() * self.levels).floor().clamp(0, self.levels - 1)
+        inside = inside.expand(self.unit_shape(parameters))
+        return torch.stack([torch.zeros_like(inside), inside, torch.full_like(inside, self.levels - 1)], -1)
+
+    def _at(self, states: Tensor, parameters: Parameters) -> Tensor:
+        return self._log_bins(states, states, {name: value.unsqueeze(-1) for name, value in parameters.items()})

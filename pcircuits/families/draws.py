@@ -1,0 +1,30 @@
+"""Random numbers from an explicit generator: the same for a seed whatever the device and dtype of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["standard_normal", "uniform"]
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Float64 numbers in [0, 1), drawn on the generator's device (where there is none: that of `like`) and moved.
+
+    >>> uniform((2,), torch.zeros(()), torch.Generator().manual_seed(0)).shape
+    torch.Size([2])
+    """
+    device = like.device if generator is None else generator.device
+    return torch.rand(tuple(shape), generator=generator, dtype=torch.float64, device=device).to(like.device)
+
+
+def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Float64 numbers from N(0, 1), drawn as `uniform` does.
+
+    >>> standard_normal((2,), torch.zeros(()), torch.Generator().manual_seed(0)).dtype
+    torch.float64
+    """
+    device = like.device if generator is None else generator.device
+    return torch.randn(tuple(shape), generator=generator, dtype=torch.float64, device=device).to(like.device)

@@ -1,0 +1,86 @@
+"""What a training run is asked to do, apart from the module and the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from pcircuits.learning.errors import TrainingError
+
+__all__ = ["FitSettings"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The settings of one run of `fit`; with the module and the data, they determine its result.
+
+    At step t = 0..T−1, with W = `warmup` · T steps of warm-up, η = `learning_rate` and ρ = `final_fraction`,
+
+    η_t = η · min(1, (t + 1) / W) · (ρ + (1 − ρ) (1 + cos π u_t) / 2),  u_t = max(0, t − W) / (T − W).
+
+    **Arguments**
+
+    - `epochs`: the most passes over the training data, at least 1; T counts their steps.
+    - `batch_size`: rows per step; the last batch of an epoch may be smaller.
+    - `learning_rate`: η, of AdamW.
+    - `weight_decay`: AdamW's decoupled weight decay, of every parameter.
+    - `patience`: stop after this many epochs without a lower validation loss; None never stops early.
+    - `clip`: the largest norm of the gradient over all parameters; None leaves it as it is.
+    - `warmup`: the share of all steps over which the learning rate rises linearly, in [0, 1).
+    - `final_fraction`: ρ in [0, 1]; 1 keeps the learning rate constant, less lets it fall along half a cosine to ρ η.
+    - `seed`: the order of the batches, and whatever the module draws from torch's global generators.
+    - `device`: "cpu", "cuda" or "cuda:1".
+
+    **Raises** `TrainingError` for a setting outside its range.
+
+    **Source**: Loshchilov and Hutter 2017, *SGDR: Stochastic Gradient Descent with Warm Restarts*, equation (5) without
+    restarts; AdamW: the same authors, 2019, *Decoupled Weight Decay Regularization*.
+
+    **Example**
+
+    >>> FitSettings(epochs=2, batch_size=50).epochs
+    2
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    patience: int | None = None
+    clip: float | None = None
+    warmup: float = 0.0
+    final_fraction: float = 1.0
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self._require(self.epochs >= 1, "epochs", "at least 1")
+        self._require(self.batch_size >= 1, "batch_size", "at least 1")
+        self._require(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
+        self._require(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0 and finite")
+        self._require(self.patience is None or self.patience >= 1, "patience", "at least 1, or None")
+        self._require(self.clip is None or self.clip > 0, "clip", "positive, or None")
+        self._require(0 <= self.warmup < 1, "warmup", "in [0, 1): a share of all steps")
+        self._require(0 <= self.final_fraction <= 1, "final_fraction", "in [0, 1]: a share of learning_rate")
+
+    def _require(self, holds: bool, name: str, range_: str) -> None:
+        if not holds:
+            raise TrainingError(f"FitSettings: {name} is {getattr(self, name)!r}; it must be {range_}.")
+
+    def torch_device(self) -> torch.device:
+        """The device, if it is there.
+
+        **Raises** `TrainingError` where it is unknown, is not there, or is neither a CPU nor a CUDA device.
+        """
+        try:
+            device = torch.device(self.device)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise TrainingError(
+                f"FitSettings: device {self.device!r} is not available ({error}); try 'cpu'."
+            ) from error
+        if device.type not in ("cpu", "cuda"):
+            raise TrainingError(f"FitSettings: device {self.device!r} is not supported; use 'cpu' or 'cuda'.")
+        return device

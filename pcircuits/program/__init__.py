@@ -1,0 +1,1 @@
+"""The compiler: lowering to operations, rewrites, and the steps and passes that evaluate them."""

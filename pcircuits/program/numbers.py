@@ -1,0 +1,40 @@
+"""Log-space arithmetic that keeps −inf exact, in values and in gradients."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["TINY_WEIGHT", "log", "log_matmul", "logsumexp", "ratio"]
+
+TINY_WEIGHT = 1e-20
+"""Above it, a sum may share one maximum among its outputs: a term that underflows beside the maximum is below rounding."""
+
+
+def log(values: Tensor) -> Tensor:
+    """log with log 0 = -inf, and a gradient of zero there."""
+    positive = values > 0
+    return torch.where(positive, torch.where(positive, values, 1.0).log(), -torch.inf)
+
+
+def _finite(maximum: Tensor) -> Tensor:
+    """A maximum that can be subtracted: 0 where everything is -inf (or something is +inf)."""
+    return torch.where(torch.isfinite(maximum), maximum, 0.0)
+
+
+def logsumexp(values: Tensor, dim: int) -> Tensor:
+    """log Σ exp along an axis; all -inf gives -inf with zero gradients, and +inf stays +inf."""
+    shift = _finite(values.detach().amax(dim, keepdim=True))
+    return log((values - shift).exp().sum(dim)) + shift.squeeze(dim)
+
+
+def log_matmul(values: Tensor, weights: Tensor) -> Tensor:
+    """log (exp(values) @ weightsᵀ) for (R, B, K) and (R or 1, O, K) weights that are all above `TINY_WEIGHT`."""
+    shift = _finite(values.detach().amax(-1, keepdim=True))
+    return log(torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift
+
+
+def ratio(flow: Tensor, log_value: Tensor) -> Tensor:
+    """flow / value for values given by their logs, where a zero value has zero flow; never inf or NaN from 0 / 0."""
+    dead = log_value == -torch.inf
+    return torch.where(dead, 0.0, flow * torch.where(dead, 0.0, -log_value).exp())

@@ -1,0 +1,186 @@
+"""Trainable storage: all parameters of one constraint in one tensor, tied ones in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pcircuits.errors import ParameterError
+from pcircuits.parameters import Constraint, Parameter
+from pcircuits.program.operations import Index, ParameterRows
+
+__all__ = ["ParameterView", "Pools", "pool_key"]
+
+
+class Pool(nn.Module):
+    """Parameters of one constraint: entries (n,), or (n, S) vectors on a simplex, as unconstrained numbers."""
+
+    raw: Tensor
+
+    def __init__(self, constraint: Constraint, raw: Tensor, trainable: bool) -> None:
+        super().__init__()
+        self.constraint = constraint
+        if trainable:
+            self.raw = nn.Parameter(raw)
+        else:
+            self.register_buffer("raw", raw)
+        self._cache: dict[str, tuple[object, Tensor]] = {}
+
+    def values(self) -> Tensor:
+        """The constrained values, (n,) or (n, S)."""
+        return self._cached("values", self.constraint.constrain)
+
+    def logs(self) -> Tensor:
+        """The logs of the values; -inf is a structural zero."""
+        return self._cached("logs", self.constraint.log)
+
+    def _cached(self, name: str, compute: object) -> Tensor:
+        """Computed once for each state of the parameters, unless a gradient is to flow through it."""
+        if torch.is_grad_enabled() and self.raw.requires_grad:
+            return compute(self.raw)  # type: ignore[operator,no-any-return]
+        key = (self.raw.data_ptr(), self.raw._version, self.raw.dtype, self.raw.device)
+        hit = self._cache.get(name)
+        if hit is None or hit[0] != key:
+            with torch.no_grad():
+                hit = (key, compute(self.raw.detach()))  # type: ignore[operator]
+            self._cache[name] = hit
+        return hit[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_cache": {}}
+
+
+class ParameterView(nn.Module):
+    """Some entries of a pool as a tensor (R, *block), by a slice where they lie together, by an index where not."""
+
+    index: Tensor | None
+
+    def __init__(self, pool: Pool, start: int, index: Tensor | None, shape: tuple[int, ...], count: int) -> None:
+        super().__init__()
+        self.count = count
+        self._pool = (pool,)  # in a tuple, so that the pool's state is not counted here again
+        self.start, self.shape = start, shape
+        self.register_buffer("index", index, persistent=False)
+
+    def values(self) -> Tensor:
+        """The constrained values, (R, *block)."""
+        return self._shaped(self._pool[0].values())
+
+    def logs(self) -> Tensor:
+        """Their logs, (R, *block)."""
+        return self._shaped(self._pool[0].logs())
+
+    def raw_version(self) -> tuple[object, ...]:
+        """A key that changes when the values may have changed."""
+        raw = self._pool[0].raw
+        return (raw.data_ptr(), raw._version, raw.dtype, raw.device)
+
+    def _shaped(self, flat: Tensor) -> Tensor:
+        lead = int(np.prod(self.shape)) // (flat.shape[1] if flat.ndim == 2 else 1)
+        chosen = flat[self.start : self.start + lead] if self.index is None else flat.index_select(0, self.index)
+        return chosen.reshape(self.shape).expand(self.count, *self.shape[1:])
+
+
+class Pools(nn.Module):
+    """All parameters of a program. Slots are dealt out in the order in which steps ask, so that most views are slices."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device | None) -> None:
+        super().__init__()
+        self.pools = nn.ModuleDict()
+        self._dtype, self._device = dtype, device
+        self._slots: dict[int, tuple[Parameter, str, Index]] = {}
+        self._next: dict[str, int] = {}
+
+    def deal(self, requests: Iterable[ParameterRows]) -> None:
+        """Deal out the slots of all parameters, in the order of the requests, and store them."""
+        owners: dict[str, list[Parameter]] = {}
+        for request in requests:
+            for parameter, row in zip(request.owners, request.rows.tolist(), strict=True):
+                if id(parameter) not in self._slots:
+                    key = pool_key(parameter)
+                    self._slots[id(parameter)] = (parameter, key, np.full(_entries(parameter), -1, np.int64))
+                    owners.setdefault(key, []).append(parameter)
+                _, key, slots = self._slots[id(parameter)]
+                size = _block_entries(parameter, request.block)
+                block = slots[row * size : (row + 1) * size]
+                if block[0] < 0:
+                    begin = self._next.get(key, 0)
+                    block[:] = np.arange(begin, begin + size)
+                    self._next[key] = begin + size
+        for key, parameters in owners.items():
+            self.pools[key] = self._pool(key, parameters)
+
+    def _pool(self, key: str, parameters: list[Parameter]) -> Pool:
+        first = parameters[0]
+        events = first.constraint.event_ndim
+        tail = tuple(first.shape[first.value.ndim - events :])
+        raw = torch.empty((self._next[key], *tail), dtype=self._dtype, device=self._device)
+        for parameter in parameters:
+            _, _, slots = self._slots[id(parameter)]
+            for start in range(0, len(slots), 1 << 22):  # so that conversion needs little memory of its own
+                part = parameter.value.reshape(-1, *tail)[start : start + (1 << 22)]
+                converted = parameter.constraint.unconstrain(part.to(torch.float64)).to(self._dtype)
+                where = slots[start : start + (1 << 22)]
+                if where[-1] - where[0] == len(where) - 1:
+                    raw[int(where[0]) : int(where[-1]) + 1] = converted.to(raw.device)
+                else:
+                    raw[torch.as_tensor(where, device=raw.device)] = converted.to(raw.device)
+        return Pool(first.constraint, raw, first.trainable)
+
+    def view(self, request: ParameterRows) -> ParameterView:
+        """The tensor (R, *block) of a request that has been dealt."""
+        pieces = []
+        for parameter, row in zip(request.owners, request.rows.tolist(), strict=True):
+            _, key, slots = self._slots[id(parameter)]
+            size = _block_entries(parameter, request.block)
+            pieces.append((int(slots[row * size]), size, slots, row))
+        starts = np.array([p[0] for p in pieces])
+        size = pieces[0][1]
+        pool = self.pools[key]
+        assert isinstance(pool, Pool)
+        shape = (len(pieces), *request.block)
+        contiguous_blocks = all(s[r * n] + n - 1 == s[(r + 1) * n - 1] for _, n, s, r in pieces)
+        if (starts == starts[0]).all() and contiguous_blocks:  # one row for all of them
+            return ParameterView(pool, int(starts[0]), None, (1, *request.block), len(pieces))
+        if contiguous_blocks and (np.diff(starts) == size).all():
+            return ParameterView(pool, int(starts[0]), None, shape, len(pieces))
+        index = np.concatenate([s[r * n : (r + 1) * n] for _, n, s, r in pieces])
+        return ParameterView(pool, 0, torch.as_tensor(index, device=self._device), shape, len(pieces))
+
+    def trained(self) -> Mapping[int, Parameter]:
+        """For each symbolic parameter (by id), itself if it has not been trained, else one with the value it has now."""
+        now: dict[int, Parameter] = {}
+        for parameter, key, slots in self._slots.values():
+            pool = self.pools[key]
+            assert isinstance(pool, Pool)
+            events = parameter.constraint.event_ndim
+            tail = tuple(parameter.shape[parameter.value.ndim - events :])
+            raw = pool.raw.detach()[torch.as_tensor(slots, device=pool.raw.device)].cpu()
+            given = parameter.constraint.unconstrain(parameter.value.reshape(-1, *tail).to(torch.float64).cpu())
+            if torch.equal(raw, given.to(raw.dtype)):
+                now[id(parameter)] = parameter
+                continue
+            if raw.isnan().any():
+                raise ParameterError(f"{parameter.name} has become NaN in training: lower the learning rate")
+            value = parameter.constraint.constrain(raw.to(torch.float64)).reshape(parameter.shape)
+            now[id(parameter)] = Parameter(value, parameter.constraint, parameter.trainable, parameter.name)
+        return now
+
+
+def pool_key(parameter: Parameter) -> str:
+    """The pool that a parameter lives in: parameters of one constraint, event and trainability share one."""
+    event = f"_{parameter.shape[-1]}" if parameter.constraint.event_ndim else ""
+    return f"{parameter.constraint.name}{event}{'' if parameter.trainable else '_frozen'}"
+
+
+def _entries(parameter: Parameter) -> int:
+    size = parameter.value.numel()
+    return size // parameter.shape[-1] if parameter.constraint.event_ndim else size
+
+
+def _block_entries(parameter: Parameter, block: tuple[int, ...]) -> int:
+    size = int(np.prod(block))
+    return size // parameter.shape[-1] if parameter.constraint.event_ndim else size

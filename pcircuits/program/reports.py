@@ -1,0 +1,96 @@
+"""What leaves report to an upward pass: a density or 1, the mass of an interval, or a mode."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pcircuits.families.interface import AbstractFamily, Parameters
+
+__all__ = ["Box", "Density", "Mode", "Report"]
+
+
+class Report(ABC):
+    """A question to the leaves, for B rows: the tensors (B, D) it depends on, and the answer for gathered entries."""
+
+    matrix_form = False
+    """Whether leaves of exponential families answer with their densities, so that products are matrix products."""
+
+    @abstractmethod
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The evidence, each (B, D)."""
+
+    @abstractmethod
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        """log values (...), from the gathered evidence, each (..., size), and parameters (..., *event)."""
+
+    @abstractmethod
+    def take(self, rows: slice | Tensor) -> Report:
+        """The same question for some of the rows."""
+
+    @property
+    def rows(self) -> int:
+        """B."""
+        return len(self.tensors()[0])
+
+
+@dataclass(frozen=True)
+class Density(Report):
+    """log p(x) where x is observed, 0 where it is missing."""
+
+    x: Tensor
+    observed: Tensor
+
+    matrix_form = True
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.x, self.observed
+
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        return family.log_prob(evidence[0], evidence[1], parameters)
+
+    def take(self, rows: slice | Tensor) -> Density:
+        return Density(self.x[rows], self.observed[rows])
+
+
+@dataclass(frozen=True)
+class Mode(Report):
+    """log p(x) where x is observed, the largest log p elsewhere."""
+
+    x: Tensor
+    observed: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.x, self.observed
+
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        return family.log_mode(evidence[0], evidence[1], parameters)
+
+    def take(self, rows: slice | Tensor) -> Mode:
+        return Mode(self.x[rows], self.observed[rows])
+
+
+@dataclass(frozen=True)
+class Box(Report):
+    """log p(x) where x is observed, the log mass of [lower, upper] elsewhere; bounds are ignored where x is observed."""
+
+    x: Tensor
+    observed: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.x, self.observed, self.lower, self.upper
+
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        x, observed, lower, upper = evidence
+        inside = family.log_mass(lower, upper, parameters)
+        if family.size == 1:
+            return torch.where(observed[..., 0], family.log_prob(x, observed, parameters), inside)
+        return family.log_prob(x, observed, parameters) + torch.where(observed.any(-1), 0.0, inside)
+
+    def take(self, rows: slice | Tensor) -> Box:
+        return Box(self.x[rows], self.observed[rows], self.lower[rows], self.upper[rows])

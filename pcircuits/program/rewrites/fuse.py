@@ -1,0 +1,90 @@
+"""Fuse: products over inputs of one family become one operation, and a dense sum takes in the product below it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pcircuits.parameters import Sourced
+from pcircuits.program.operations import FusedOp, Index, InputOp, Lowered, MixtureOp, Operation, ProductOp, SumOp
+from pcircuits.program.rewrites.fold import signature, stack
+from pcircuits.program.rewrites.renumber import reordered
+
+__all__ = ["fuse"]
+
+
+def fuse(lowered: Lowered) -> Lowered:
+    """Both fusions, one after the other: only rows that nothing else reads are taken in."""
+    return _fuse_sums(_fuse_products(lowered))
+
+
+def _fuse_products(lowered: Lowered) -> Lowered:
+    readers, owner = _readers(lowered), _owner(lowered)
+    taken = np.zeros(lowered.total_rows, bool)
+    fused: dict[int, FusedOp] = {}
+    for number, op in enumerate(lowered.operations):
+        if isinstance(op, ProductOp) and op.edges.columns is None and op.edges.rows.shape[1] > 1:
+            rows = op.edges.rows.ravel()
+            leaves = _leaves(lowered.operations, owner, rows) if (readers[rows] == 1).all() else None
+            if leaves is not None:
+                taken[rows] = True
+                fused[number] = FusedOp(
+                    first=op.first, count=op.count, width=op.width, depth=0, leaves=leaves, arity=op.edges.rows.shape[1]
+                )
+    operations, moved = [], []
+    for number, op in enumerate(lowered.operations):
+        keep = np.flatnonzero(~taken[op.first : op.first + op.count])
+        if len(keep):
+            whole = len(keep) == op.count
+            operations.append(fused.get(number, op) if whole else op.take(keep))
+            moved.append(op.first + keep)
+    return reordered(lowered, operations, moved)
+
+
+def _leaves(operations: list[Operation], owner: Index, rows: Index) -> InputOp | None:
+    """The input units of these rows as one operation in their order, where they are of one kind."""
+    held = [operations[number] for number in dict.fromkeys(owner[rows].tolist())]
+    inputs = [op for op in held if isinstance(op, InputOp) and op.family.size == 1]
+    if len(inputs) < len(held) or len({signature(op) for op in inputs}) > 1:
+        return None
+    if len(inputs) > 1 and any(isinstance(op.parameters, Sourced) for op in inputs):
+        return None
+    joined = stack(list(inputs))
+    assert isinstance(joined, InputOp)
+    place = {
+        row: i for i, row in enumerate(r for op in inputs for r in range(op.first, op.first + op.count))
+    }
+    return joined.take(np.array([place[row] for row in rows.tolist()]))
+
+
+def _fuse_sums(lowered: Lowered) -> Lowered:
+    readers, owner = _readers(lowered), _owner(lowered)
+    mixtures: dict[int, MixtureOp] = {}
+    gone: set[int] = set()
+    for number, op in enumerate(lowered.operations):
+        if isinstance(op, SumOp) and op.edges.columns is None:
+            rows = op.edges.rows.ravel()
+            below = lowered.operations[owner[rows[0]]]
+            if isinstance(below, FusedOp) and len(rows) == below.count and (owner[rows] == owner[rows[0]]).all():
+                if (readers[rows] == 1).all():
+                    gone.add(int(owner[rows[0]]))
+                    product = below.take(rows - below.first)
+                    mixtures[number] = MixtureOp(
+                        first=op.first, count=op.count, width=op.width, depth=0,
+                        product=product, weights=op.weights, inputs=op.inputs,
+                    )  # fmt: skip
+    kept = [(mixtures.get(n, op), op) for n, op in enumerate(lowered.operations) if n not in gone]
+    moved = [np.arange(old.first, old.first + old.count) for _, old in kept]
+    return reordered(lowered, [new for new, _ in kept], moved)
+
+
+def _readers(lowered: Lowered) -> Index:
+    """How often each row is read; the root counts."""
+    count = np.zeros(lowered.total_rows, np.int64)
+    for reads in (lowered.root, *(reads for op in lowered.operations for reads in op.reads())):
+        np.add.at(count, reads.rows.ravel(), 1)
+    return count
+
+
+def _owner(lowered: Lowered) -> Index:
+    """For each row, the operation that computes it."""
+    return np.repeat(np.arange(len(lowered.operations)), [op.count for op in lowered.operations])

@@ -1,0 +1,172 @@
+"""Products of input units of one family, all at once: as matrix products, or as look-ups in a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from pcircuits.families.interface import AbstractExponentialFamily, Parameters
+from pcircuits.program.operations import FusedOp
+from pcircuits.program.pools import Pools
+from pcircuits.program.reports import Density, Report
+from pcircuits.program.steps.inputs import LeafParameters
+from pcircuits.program.steps.step import Choice, Reader, State
+
+__all__ = ["LeafProducts"]
+
+TABLE_COLUMNS = 64
+"""Columns of a table that are looked up together: more of them fall out of the cache."""
+
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
+"""Rounding, in nats, that a matrix form may leave; beyond it a wider dtype or the table takes over."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The distinct (leaf row, evidence) pairs of some rows of data, and where each of their entries is found."""
+
+    leaf: Tensor
+    evidence: tuple[Tensor, ...]
+    entry: Tensor
+    """(B, R·A): the pair of each entry."""
+    base: Tensor
+    """(R·A,): the most frequent pair of each leaf row."""
+
+
+class LeafProducts(nn.Module):
+    """Products over A input units: row r and factor a are leaf row r·A + a.
+
+    Exponential families with few digits lost are products of natural parameters with sufficient statistics; everything
+    else is looked up: each distinct (leaf, evidence) pair is evaluated once. A term is added for a data entry only
+    where it differs from the most frequent pair of its leaf.
+    """
+
+    columns: Tensor
+
+    def __init__(self, op: FusedOp, pools: Pools, source: nn.Module | None, device: torch.device | None) -> None:
+        super().__init__()
+        self.count, self.arity, self.width = op.count, op.arity, op.width
+        self.family = op.leaves.family
+        self.leaves = LeafParameters(op.leaves, pools, source, device)
+        self.register_buffer("columns", torch.as_tensor(op.leaves.columns[:, 0], device=device), persistent=False)
+
+    def parameters_of(self, begin: int, end: int) -> dict[str, Tensor]:
+        """Parameters (R·A, n or 1, *event) of a range of columns."""
+        return self.leaves.columns(begin, end)
+
+    def values(self, state: State, parameters: Parameters, width: int) -> Tensor:
+        """The logs of the products of `width` columns with these parameters, (R, B, n)."""
+        if state.report.matrix_form and isinstance(self.family, AbstractExponentialFamily):
+            assert isinstance(state.report, Density)
+            centre = self.family.centre({name: value.detach() for name, value in parameters.items()})
+            dtype = self._matrix_dtype(self.family, parameters, centre)
+            if dtype is not None:
+                return self._matrix(self.family, state.report, parameters, centre, dtype)
+        return self._table(state, parameters, width)
+
+    def _matrix_dtype(self, family: AbstractExponentialFamily, parameters: Parameters, centre: Tensor) -> torch.dtype | None:
+        """The dtype in which the terms that cancel leave enough digits, or None where float64 does not."""
+        with torch.no_grad():
+            lost = family.cancellation(parameters, centre.unsqueeze(-1))
+            lost = lost.unflatten(0, (self.count, self.arity)).sum(1).max().to(torch.float64).item()
+        own = centre.dtype
+        for dtype in (own, torch.float64):
+            if lost * torch.finfo(dtype).eps <= _TOLERANCE.get(own, 1e-9):
+                return dtype
+        return None
+
+    def _matrix(
+        self, family: AbstractExponentialFamily, report: Density, parameters: Parameters, centre: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        own = centre.dtype
+        centre = centre.to(dtype)
+        natural, constant = family.natural_parameters({n: p.to(dtype) for n, p in parameters.items()}, centre.unsqueeze(-1))
+        statistics = family.sufficient_statistics(report.x[:, self.columns].to(dtype), centre)
+        observed = report.observed[:, self.columns]
+        complete = bool(observed.all())
+        total = self._product(observed.to(dtype), constant) if not complete else None
+        for statistic, parameter in zip(statistics, natural, strict=True):
+            seen = statistic if complete else torch.where(observed, statistic, 0.0)
+            term = self._product(seen, parameter)
+            total = term if total is None else total + term
+        assert total is not None
+        if complete:
+            total = total + constant.unflatten(0, (self.count, self.arity)).sum(1).unsqueeze(1)
+        return total.to(own)
+
+    def _product(self, data: Tensor, parameter: Tensor) -> Tensor:
+        """(B, R·A) by (R·A, n), in blocks: (R, B, n)."""
+        return torch.matmul(
+            data.unflatten(1, (self.count, self.arity)).transpose(0, 1), parameter.unflatten(0, (self.count, self.arity))
+        )
+
+    def _table(self, state: State, parameters: Parameters, width: int) -> Tensor:
+        pairs = self._pairs(state)
+        parts = []
+        for begin in range(0, width, TABLE_COLUMNS):
+            chunk = {n: p if p.shape[1] == 1 else p[:, begin : begin + TABLE_COLUMNS] for n, p in parameters.items()}
+            table = state.report.answer(pairs.evidence, self.family, {n: p[pairs.leaf] for n, p in chunk.items()})
+            size = min(TABLE_COLUMNS, width - begin)
+            parts.append(self._look_up(pairs, table.expand(len(pairs.leaf), size)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def _look_up(self, pairs: Pairs, table: Tensor) -> Tensor:
+        """For each row of data and product, the sum of its entries' rows of the table, (R, B, n)."""
+        batch = len(pairs.entry)
+        base = table[pairs.base]
+        others = pairs.entry != pairs.base
+        small = base.detach().abs().unflatten(0, (self.count, self.arity)).sum(1).amax() * torch.finfo(table.dtype).eps
+        if others.float().mean() < 0.5 and bool(torch.isfinite(table).all()) and small < _TOLERANCE.get(table.dtype, 1e-9):
+            counts = others.view(batch * self.count, self.arity).sum(1)
+            offsets = counts.cumsum(0) - counts
+            differ = embedding_bag(pairs.entry[others], table - base[pairs.leaf], offsets, mode="sum")
+            total = base.unflatten(0, (self.count, self.arity)).sum(1).unsqueeze(1)
+            return differ.view(batch, self.count, -1).transpose(0, 1) + total
+        bags = pairs.entry.reshape(batch * self.count, self.arity)
+        return embedding_bag(bags, table.contiguous(), mode="sum").view(batch, self.count, -1).transpose(0, 1)
+
+    def _pairs(self, state: State) -> Pairs:
+        """The distinct pairs of the rows at hand, found once for each pass."""
+        found = state.saved.get(self)
+        if not isinstance(found, Pairs):
+            found = state.saved[self] = _distinct(state.report, self.columns)
+        return found
+
+    def read(self, reader: Reader, parameters: Parameters, flow: Tensor) -> None:
+        """Hand the flow (R, B, n) of products to a reader, as the flow of all their leaves."""
+        shaped = {n: p.unflatten(0, (self.count, self.arity)) for n, p in parameters.items()}
+        reader.leaves(self.family, self.columns.view(self.count, self.arity, 1), shaped, flow)
+
+    def settle(self, row: Tensor, column: Tensor, sample: Tensor, choice: Choice) -> None:
+        """Settle the leaves of chosen products (V,)."""
+        factors = torch.arange(self.arity, device=row.device)
+        leaf = (row.unsqueeze(1) * self.arity + factors).flatten()
+        parameters = self.leaves.units(leaf, column.repeat_interleave(self.arity))
+        columns = self.columns[leaf].unsqueeze(-1)
+        choice.write(self.family, sample.repeat_interleave(self.arity), columns, parameters)
+
+
+def _distinct(report: Report, columns: Tensor) -> Pairs:
+    """The distinct (leaf row, evidence) pairs, by successively finer keys."""
+    gathered = [tensor[:, columns] for tensor in report.tensors()]
+    batch, leaves = gathered[0].shape
+    key = torch.arange(leaves, device=columns.device).expand(batch, leaves)
+    for tensor in gathered:
+        if bool((tensor == tensor[0, 0]).all()):
+            continue
+        _, code = tensor.unique(return_inverse=True)
+        _, key = (key * (int(code.max()) + 1) + code).unique(return_inverse=True)
+    pairs, entry = key.unique(return_inverse=True)
+    where = torch.empty(len(pairs), dtype=torch.int64, device=columns.device)
+    where[entry.reshape(-1)] = torch.arange(batch * leaves, device=columns.device)
+    leaf = where % leaves
+    count = torch.zeros(len(pairs), dtype=torch.int64, device=columns.device)
+    count.index_add_(0, entry.reshape(-1), torch.ones_like(entry.reshape(-1)))
+    order = count.argsort(stable=True)
+    base = torch.empty(leaves, dtype=torch.int64, device=columns.device)
+    base[leaf[order]] = order  # the last write of each leaf row is its most frequent pair
+    evidence = tuple(tensor.reshape(-1)[where].view(-1, 1, 1) for tensor in gathered)
+    return Pairs(leaf, evidence, entry, base)

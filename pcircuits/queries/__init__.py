@@ -1,0 +1,1 @@
+"""Queries: one short file each, and the models that answer them."""

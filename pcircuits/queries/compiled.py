@@ -1,0 +1,189 @@
+"""Compiled circuits: the queries of a model, of a model given evidence, and of one of several roots."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+
+import torch
+from torch import Tensor, nn
+
+from pcircuits.circuit.circuit import Circuit, Unit
+from pcircuits.circuit.algebra import Combination
+from pcircuits.circuit.units import Units
+from pcircuits.errors import CircuitError
+from pcircuits.evidence import EvidenceLike
+from pcircuits.program.program import Program
+from pcircuits.queries.likelihood import log_prob, log_probability, log_values_given
+from pcircuits.queries.maximum import Completion, maximum
+from pcircuits.queries.moments import expectation, mean, moment, variance
+from pcircuits.queries.posteriors import posterior
+from pcircuits.queries.question import Engine, Question
+from pcircuits.queries.sampling import sample
+from pcircuits.queries.trained import trained_circuit
+
+__all__ = ["CompiledCircuit", "Conditioned", "Queries", "compile_circuit"]
+
+
+class Queries(ABC):
+    """The queries of a model, and of a model given evidence.
+
+    Evidence is a float tensor (B, D) with NaN for what is missing, a pair of a tensor and a mask (True is observed), or a
+    dict from variables to values. Answers have their columns in the order of `variables`; observed columns hold their
+    evidence. A model that is given B rows answers with a first axis B; one that is given nothing answers without it.
+    """
+
+    @abstractmethod
+    def _question(self) -> Question:
+        """What is asked of, and given."""
+
+    @property
+    def variables(self) -> tuple[int | str, ...]:
+        """The labels of the data's columns."""
+        return self._question().engine.circuit.variables
+
+    def log_prob(self, x: EvidenceLike) -> Tensor:
+        """log p(x), (B,); missing values are summed or integrated out; (B, C) for several roots.
+
+        The circuit's own value, also where it is not normalised. Given evidence, the conditional log p(x | given): `x`
+        must agree with what is given, or be missing there. Differentiable in the parameters.
+
+        **Raises** `EvidenceError` for values outside a variable's states, shapes, infinities, and contradictions.
+        """
+        return log_prob(self._question(), x)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n samples, (n, D), or (n, B, D) given B rows of evidence."""
+        return sample(self._question(), n, generator)
+
+    def mean(self) -> Tensor:
+        """E[X_v], (D,), or (B, D) given evidence."""
+        return mean(self._question())
+
+    def variance(self) -> Tensor:
+        """Var[X_v], (D,), or (B, D) given evidence."""
+        return variance(self._question())
+
+    def moment(self, k: int) -> Tensor:
+        """E[X_v ** k], (D,), or (B, D) given evidence."""
+        return moment(self._question(), k)
+
+    def expectation(self, f: Callable[[Tensor], Tensor]) -> Tensor:
+        """E[f(X_v)] for each variable, (D,), or (B, D) given evidence; `f` acts elementwise."""
+        return expectation(self._question(), f)
+
+    def probability(self, lower: object, upper: object) -> Tensor:
+        """P(lower <= X <= upper), one number, or (B,); a closed box with ends that may be infinite.
+
+        Bounds are numbers, tensors (D,) or (B, D), or dicts from variables to bounds, where the others are free.
+        """
+        return self.log_probability(lower, upper).exp()
+
+    def log_probability(self, lower: object, upper: object) -> Tensor:
+        """log P(lower <= X <= upper), for boxes whose probability is too small for a float."""
+        return log_probability(self._question(), lower, upper)
+
+    def map(self, exact: bool = True) -> Completion:
+        """The most probable values of what is missing; see `Completion`.
+
+        **Raises** `PropertyError` where the circuit is not deterministic, unless `exact=False`: then a completion with
+        an upper bound on the log-probability of every other.
+        """
+        return maximum(self._question(), exact)
+
+    def posterior(self, units: Units | Combination | Unit) -> Tensor:
+        """P(a sum unit is used, and takes its input a | given): (A,) or (B, A) for one unit, (B, R, O, A) for an array.
+
+        For the root of a mixture, the posterior of its components. Rows add to the probability that the unit is used.
+        """
+        return posterior(self._question(), units)
+
+    def given(self, evidence: EvidenceLike) -> Conditioned:
+        """The model given evidence, which answers every query again.
+
+        **Raises** `EvidenceError` naming the rows whose evidence has probability zero.
+        """
+        question = self._question()
+        known = question.engine.read(evidence)
+        if question.evidence is not None:
+            known = question.evidence.join(known, question.engine.variables)
+        asked = Question(question.engine, question.root, known)
+        with torch.no_grad():
+            log_values_given(asked)
+        return Conditioned(asked)
+
+    def root(self, index: int | Tensor) -> Conditioned:
+        """The model with one of its roots: an int, or (B,) integers, one for each row."""
+        question = self._question()
+        count = question.engine.circuit.num_roots
+        chosen = torch.as_tensor(index, device=question.engine.device)
+        if chosen.ndim > 1 or chosen.dtype.is_floating_point or chosen.dtype == torch.bool:
+            raise CircuitError(f"a root is an int, or (B,) integers, not {index!r}")
+        if bool(((chosen < 0) | (chosen >= count)).any()):
+            raise CircuitError(f"root {index!r} does not exist: the circuit has {count}, numbered from 0")
+        return Conditioned(Question(question.engine, chosen.to(torch.int64), question.evidence))
+
+
+class Conditioned(Queries):
+    """A model given evidence, or from one of its roots; made by `given` and `root`."""
+
+    def __init__(self, question: Question) -> None:
+        self._asked = question
+
+    def _question(self) -> Question:
+        return self._asked
+
+
+class CompiledCircuit(nn.Module, Queries):
+    """A circuit as an `nn.Module`: queries, `state_dict`, `to`, and training by gradients through `log_prob`."""
+
+    def __init__(self, circuit: Circuit, program: Program) -> None:
+        super().__init__()
+        self.circuit = circuit
+        self.program = program
+
+    def _question(self) -> Question:
+        return Question(self._engine(), None, None)
+
+    def _engine(self) -> Engine:
+        some = next(iter(self.program.pools.parameters()), None)
+        if some is None:
+            some = next(self.program.buffers())
+        dtype = next((t.dtype for t in self.program.state_dict().values() if t.dtype.is_floating_point), self._dtype)
+        engine: Engine | None = self.__dict__.get("_built")
+        if engine is None or engine.dtype != dtype or engine.device != some.device:
+            engine = Engine(self.circuit, self.program, dtype, some.device)
+            self.__dict__["_built"] = engine
+        return engine
+
+    _dtype = torch.float64
+
+    def forward(self, x: EvidenceLike) -> Tensor:
+        """`log_prob`, so that the model composes with what calls modules."""
+        return self.log_prob(x)
+
+    def to_circuit(self) -> Circuit:
+        """The symbolic circuit with the values that parameters have now; untrained ones are the originals."""
+        return trained_circuit(self.circuit, self.program)
+
+    def extra_repr(self) -> str:
+        return f"{self.circuit!r}, {len(self.program.steps)} steps"
+
+
+def compile_circuit(
+    circuit: Circuit,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+    memory: int | None,
+    rewrites: Collection[str] | None,
+) -> CompiledCircuit:
+    """`Circuit.compile`: check what evaluation needs, then build the program."""
+    verdicts = circuit.check()
+    remedy = "Mend the circuit at the witness; circuit.check() shows all verdicts."
+    for verdict in (verdicts.smooth, verdicts.decomposable, verdicts.homogeneous):
+        verdict.require("compile", remedy)
+    chosen = torch.get_default_dtype() if dtype is None else dtype
+    if not chosen.is_floating_point:
+        raise CircuitError(f"dtype is a floating-point type, not {chosen}")
+    place = torch.get_default_device() if device is None else torch.device(device)
+    return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites))

@@ -1,0 +1,82 @@
+"""log_prob: marginals of any pattern of missing values, conditionals, and the probability of a box."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcircuits.errors import EvidenceError
+from pcircuits.evidence import Evidence, Variables
+from pcircuits.program.reports import Box, Density
+from pcircuits.queries.question import Question, require_possible
+
+__all__ = ["log_prob", "log_probability", "log_values_given"]
+
+
+def log_prob(question: Question, x: object) -> Tensor:
+    """log c(x), or log c(x | given) = log c(x, given) − log c(given); (B,), or (B, C) for several roots."""
+    engine = question.engine
+    asked = engine.read(x)
+    if question.evidence is None:
+        return _of_root(question, engine.log_values(Density(asked.x, asked.observed)))
+    both = question.evidence.join(asked, engine.variables)
+    joint = _of_root(question, engine.log_values(Density(both.x, both.observed)))
+    return joint - log_values_given(question)
+
+
+def log_values_given(question: Question) -> Tensor:
+    """log c(given), (B,) or (B, C); rows of probability zero raise."""
+    known = question.known()
+    values = _of_root(question, question.engine.log_values(Density(known.x, known.observed)))
+    require_possible(values if values.ndim == 1 else values.amax(1))
+    return values
+
+
+def log_probability(question: Question, lower: object, upper: object) -> Tensor:
+    """log P(lower <= X <= upper | given), (B,); bounds on given variables must hold, else -inf."""
+    question.one_root("probability")
+    engine, known = question.engine, question.known()
+    bounds = _bounds(lower, -torch.inf, question), _bounds(upper, torch.inf, question)
+    rows = max(known.rows, *(len(b) for b in bounds)) if known.rows else 0
+    for name, bound in zip(("lower", "upper"), bounds, strict=True):
+        if len(bound) not in (1, rows):
+            raise EvidenceError(f"`{name}` has {len(bound)} rows, for {rows} rows")
+    low, high = (bound.expand(rows, -1) for bound in bounds)
+    known = known.expand(rows)
+    values = engine.log_values(Box(known.x, known.observed, low, high))
+    chosen = values.gather(1, question.roots(rows).unsqueeze(1)).squeeze(1)
+    total = log_values_given(question)
+    outside = (known.observed & ((known.x < low) | (known.x > high))).any(1)
+    answer = torch.where(outside, -torch.inf, chosen) - total
+    return answer if question.batched or rows > 1 or any(_is_batch(b) for b in (lower, upper)) else answer[0]
+
+
+def _is_batch(bound: object) -> bool:
+    return isinstance(bound, Tensor) and bound.ndim == 2
+
+
+def _of_root(question: Question, values: Tensor) -> Tensor:
+    """The column of the root that was chosen; all columns where there are several and none was."""
+    if question.root is None:
+        return values[:, 0] if question.engine.circuit.num_roots == 1 else values
+    return values.gather(1, question.roots(len(values)).unsqueeze(1)).squeeze(1)
+
+
+def _bounds(bound: object, open_end: float, question: Question) -> Tensor:
+    """Bounds (B, D) from a number, a tensor (D,) or (B, D), or a dict from variables to numbers or (B,)."""
+    engine = question.engine
+    if isinstance(bound, dict):
+        free = Variables(engine.variables.labels, (-1,) * len(engine.variables.labels))
+        finite = {k: torch.as_tensor(v, dtype=torch.float64) for k, v in bound.items()}
+        big = torch.finfo(torch.float64).max
+        read = Evidence.read({k: v.clamp(-big, big) for k, v in finite.items()}, free, torch.float64, engine.device)
+        values = torch.where(read.x.abs() >= big, read.x.sign() * torch.inf, read.x)
+        return torch.where(read.observed, values, open_end).to(engine.dtype)
+    value = torch.as_tensor(bound, dtype=engine.dtype, device=engine.device)
+    columns = len(engine.variables.labels)
+    value = value.expand(1, columns) if value.ndim == 0 else value.reshape(1, -1) if value.ndim == 1 else value
+    if value.ndim != 2 or value.shape[1] != columns:
+        raise EvidenceError(f"a bound has shape {tuple(value.shape)}; it needs ({columns},), (B, {columns}), or a dict")
+    if bool(value.isnan().any()):
+        raise EvidenceError("a bound is NaN: use -inf or inf where a box is open")
+    return value

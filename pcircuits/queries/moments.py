@@ -1,0 +1,109 @@
+"""Means, variances, moments and expectations of univariate functions: flows of leaf units times what they expect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from pcircuits.evidence import Evidence
+from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.program.steps.step import Reader
+from pcircuits.queries.question import Question
+
+__all__ = ["expectation", "mean", "moment", "variance"]
+
+OfUnits = Callable[[AbstractFamily, Tensor, Tensor, Parameters], Tensor]
+
+
+class _Weighted(Reader):
+    """Σ_u flow_u · q_u for each variable, (B, D): q is what a leaf unit expects."""
+
+    def __init__(self, known: Evidence, quantity: OfUnits) -> None:
+        self.known, self.quantity = known, quantity
+        self.total = torch.zeros_like(known.x)
+
+    def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+        regions, arity, size = columns.shape
+        if size == 1:
+            nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
+            units = self.quantity(family, nothing, nothing > 0, parameters)[..., 0]
+            units = units.expand(regions, arity, flow.shape[-1])
+            part = torch.matmul(flow, units.transpose(1, 2)).permute(1, 0, 2).flatten(1)
+        else:
+            x, observed = (t[:, columns[:, 0]].transpose(0, 1).unsqueeze(2) for t in (self.known.x, self.known.observed))
+            units = self.quantity(family, x, observed, parameters)
+            part = (flow.unsqueeze(-1) * units).sum(2).transpose(0, 1).flatten(1)
+        self.total.index_add_(1, columns.flatten(), part)
+
+
+class _Spread(Reader):
+    """Σ_u flow_u · (var_u + (mean_u − mean)²) for each variable, (B, D)."""
+
+    def __init__(self, known: Evidence, mean: Tensor) -> None:
+        self.known, self.mean = known, mean
+        self.total = torch.zeros_like(mean)
+
+    def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+        for region in range(columns.shape[0]):
+            for factor in range(columns.shape[1]):
+                of_unit = {name: value[region, factor] for name, value in parameters.items()}
+                self._units(family, columns[region, factor], of_unit, flow[region])
+
+    def _units(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+        """One region of leaf units over the columns (size,), parameters (K, *event) and flow (B, K)."""
+        if len(columns) == 1:
+            x = torch.zeros((1, 1), dtype=flow.dtype, device=flow.device)
+            observed = x > 0
+        else:
+            x, observed = self.known.x[:, None, columns], self.known.observed[:, None, columns]
+        means, variances = family.moment(1, x, observed, parameters), family.variance(x, observed, parameters)
+        spread = variances + (means - self.mean[:, None, columns]) ** 2
+        self.total.index_add_(1, columns, (flow.unsqueeze(-1) * spread).sum(1))
+
+
+def _weighted(question: Question, query: str, quantity: OfUnits, of_value: Callable[[Tensor], Tensor]) -> Tensor:
+    """Σ_u flow_u · q_u for missing variables, and the function of its value for those that were observed."""
+
+    def answer(known: Evidence, roots: Tensor) -> Tensor:
+        _, state = question.up(known, roots)
+        reader = _Weighted(known, quantity)
+        question.engine.program.down(state, question.flow(roots), reader)
+        return torch.where(known.observed, of_value(known.x), reader.total)
+
+    with torch.no_grad():
+        return question.each(query, answer)
+
+
+def mean(question: Question) -> Tensor:
+    """E[X_v | given], (B, D)."""
+    return _weighted(question, "mean", lambda f, x, o, p: f.moment(1, x, o, p), lambda x: x)
+
+
+def moment(question: Question, order: int) -> Tensor:
+    """E[X_v ** order | given], (B, D)."""
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"the order of a moment is an integer >= 1, not {order!r}")
+    return _weighted(question, "moment", lambda f, x, o, p: f.moment(order, x, o, p), lambda x: x**order)
+
+
+def expectation(question: Question, f: Callable[[Tensor], Tensor]) -> Tensor:
+    """E[f(X_v) | given] for each variable, (B, D); `f` acts elementwise."""
+    return _weighted(question, "expectation", lambda family, x, o, p: family.expectation(f, x, o, p), f)
+
+
+def variance(question: Question) -> Tensor:
+    """Var[X_v | given], (B, D): Σ_u flow_u · (var_u + (mean_u − mean)²), never a difference of moments."""
+
+    def answer(known: Evidence, roots: Tensor) -> Tensor:
+        _, state = question.up(known, roots)
+        flow = question.flow(roots)
+        first = _Weighted(known, lambda f, x, o, p: f.moment(1, x, o, p))
+        question.engine.program.down(state, flow, first)
+        reader = _Spread(known, first.total)
+        question.engine.program.down(state, flow, reader)
+        return torch.where(known.observed, 0.0, reader.total)
+
+    with torch.no_grad():
+        return question.each("variance", answer)

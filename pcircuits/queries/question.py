@@ -1,0 +1,142 @@
+"""What every query starts from: the program, which root, and what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pcircuits.circuit.circuit import Circuit
+from pcircuits.errors import CircuitError, EvidenceError
+from pcircuits.evidence import Evidence, Variables
+from pcircuits.program.program import Program
+from pcircuits.program.reports import Density, Report
+from pcircuits.program.steps.step import Maximise, State
+
+__all__ = ["Engine", "Question"]
+
+
+class Engine:
+    """A circuit with its program: what the queries compute with."""
+
+    def __init__(self, circuit: Circuit, program: Program, dtype: torch.dtype, device: torch.device) -> None:
+        self.circuit, self.program = circuit, program
+        self.dtype, self.device = dtype, device
+        self.variables = Variables(circuit.variables, tuple(_states(circuit)))
+
+    @cached_property
+    def deterministic_sums(self) -> list[Maximise]:
+        """For each step, which rows are sums proved deterministic."""
+        flags = self.circuit.check().determinism.regions
+        masks = [torch.zeros(step.count, dtype=torch.bool, device=self.device) for step in self.program._steps()]
+        for array in self.circuit.sums:
+            for region, (step, row) in enumerate(self.program.rows_of(array)):
+                masks[step][row] = bool(flags[id(array)][region])
+        return [mask if bool(mask.any()) else False for mask in masks]
+
+    def read(self, given: object) -> Evidence:
+        """Evidence in any of its forms."""
+        return Evidence.read(given, self.variables, self.dtype, self.device)
+
+    def chunks(self, rows: int) -> Iterator[slice]:
+        """Rows of data that fit the bound on memory together."""
+        size = self.program.rows_at_once(torch.finfo(self.dtype).bits // 8, len(self.variables.labels)) or max(rows, 1)
+        for begin in range(0, rows, size):
+            yield slice(begin, min(begin + size, rows))
+
+    def log_values(self, report: Report) -> Tensor:
+        """The log values of all roots, (B, C)."""
+        parts = [self.program.up(report.take(rows), keep=False)[0] for rows in self.chunks(report.rows)]
+        return torch.cat(parts) if parts else torch.zeros((0, self.circuit.num_roots), dtype=self.dtype, device=self.device)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query before it is asked: of which engine, from which root, given what.
+
+    `root` is (B,) or None where the circuit has one; `batched` says whether answers keep their first axis.
+    """
+
+    engine: Engine
+    root: Tensor | None
+    evidence: Evidence | None
+
+    @property
+    def batched(self) -> bool:
+        return self.evidence is not None or (self.root is not None and self.root.ndim == 1)
+
+    def known(self) -> Evidence:
+        """What is given: one row of nothing where nothing is."""
+        e = self.engine
+        if self.evidence is not None:
+            known = self.evidence
+        else:
+            known = Evidence.nothing(1, e.variables, e.dtype, e.device)
+        if self.root is not None and self.root.ndim == 1 and known.rows == 1:
+            return known.expand(len(self.root))
+        return known
+
+    def roots(self, rows: int) -> Tensor:
+        """The root of each row, (B,)."""
+        if self.root is None:
+            return torch.zeros(rows, dtype=torch.int64, device=self.engine.device)
+        if self.root.ndim == 1 and len(self.root) not in (1, rows):
+            raise EvidenceError(f"{len(self.root)} roots were chosen for {rows} rows")
+        return self.root.expand(rows)
+
+    def one_root(self, query: str) -> None:
+        """Raise `CircuitError` where the circuit has several roots and none was chosen."""
+        if self.root is None and self.engine.circuit.num_roots > 1:
+            raise CircuitError(
+                f"{query} needs one root, and this circuit has {self.engine.circuit.num_roots}: ask model.root(i).{query}(...)"
+            )
+
+    def each(self, query: str, answer: Callable[[Evidence, Tensor], Tensor]) -> Tensor:
+        """The answers for all rows given, in pieces that fit the bound on memory."""
+        self.one_root(query)
+        known = self.known()
+        roots = self.roots(known.rows)
+        parts = [answer(Evidence(known.x[r], known.observed[r]), roots[r]) for r in self.engine.chunks(known.rows)]
+        if not parts:
+            parts = [answer(known, roots)]
+        total = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return total if self.batched else total[0]
+
+    def up(self, known: Evidence, roots: Tensor) -> tuple[Tensor, State]:
+        """log c(e) of each row's root, (B,), and the pass; rows of probability zero raise."""
+        values, state = self.engine.program.up(Density(known.x, known.observed))
+        chosen = values.gather(1, roots.unsqueeze(1)).squeeze(1)
+        require_possible(chosen)
+        return chosen, state
+
+    def flow(self, roots: Tensor) -> Tensor:
+        """The flow at the roots, (B, C): one at each row's own."""
+        flow = torch.zeros((len(roots), self.engine.circuit.num_roots), dtype=self.engine.dtype, device=self.engine.device)
+        return flow.scatter(1, roots.unsqueeze(1), 1.0)
+
+
+def require_possible(log_values: Tensor) -> None:
+    """Raise `EvidenceError` naming the rows whose evidence has probability zero."""
+    impossible = (log_values == -torch.inf).nonzero().flatten().tolist()
+    if impossible:
+        shown = ", ".join(map(str, impossible[:10])) + (", ..." if len(impossible) > 10 else "")
+        raise EvidenceError(
+            f"the evidence in row{'s' if len(impossible) > 1 else ''} {shown} has probability zero: nothing follows from it. "
+            "model.log_prob(evidence) says which rows are possible"
+        )
+
+
+def _states(circuit: Circuit) -> list[int]:
+    """For each column: its number of states, 0 for open-ended counts, -1 for real numbers."""
+    states = [-1] * len(circuit.variables)
+    for array in circuit.inputs:
+        if array.family.base == "counting":
+            for labels in array.variables:
+                for label in labels:
+                    column = circuit.column_of[label]
+                    states[column] = max(states[column], array.family.states or 0)
+    return states
+

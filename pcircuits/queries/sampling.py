@@ -1,0 +1,64 @@
+"""Samples, given anything: an upward pass on the evidence, then choices down from the root."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pcircuits.errors import CircuitError
+from pcircuits.evidence import Evidence
+from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.program.steps.step import Chooser
+from pcircuits.queries.question import Question
+
+__all__ = ["Draw", "sample"]
+
+
+class Draw(Chooser):
+    """Choices in proportion, from an explicit generator; results depend on its seed alone."""
+
+    def __init__(self, generator: torch.Generator | None) -> None:
+        self.generator = generator
+
+    def pick(self, scores: Tensor) -> Tensor:
+        peak = scores.amax(-1, keepdim=True)
+        cumulative = (scores - torch.where(torch.isfinite(peak), peak, 0.0)).to(torch.float64).exp().cumsum(-1)
+        device = scores.device if self.generator is None else self.generator.device
+        uniform = torch.rand((len(scores), 1), generator=self.generator, dtype=torch.float64, device=device)
+        at = uniform.to(scores.device) * cumulative[:, -1:]
+        picked = torch.searchsorted(cumulative, at, right=True).squeeze(-1)
+        last = (scores > -torch.inf).to(torch.int8).cumsum(-1).argmax(-1)
+        return torch.minimum(picked, last)
+
+    def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
+        return family.sample(x, observed, parameters, self.generator)
+
+
+def sample(question: Question, n: int, generator: torch.Generator | None) -> Tensor:
+    """n samples of each row given: (n, B, D), or (n, D) where nothing is given."""
+    question.one_root("sample")
+    if not isinstance(n, int) or n < 0:
+        raise CircuitError(f"the number of samples is an integer >= 0, not {n!r}")
+    known = question.known()
+    roots = question.roots(known.rows)
+    draw = Draw(generator)
+    parts = []
+    with torch.no_grad():
+        for rows in question.engine.chunks(known.rows):
+            parts.append(_of_rows(question, Evidence(known.x[rows], known.observed[rows]), roots[rows], n, draw))
+    samples = torch.cat(parts, 1) if parts else known.x.new_zeros((n, 0, known.x.shape[1]))
+    return samples if question.batched else samples[:, 0]
+
+
+def _of_rows(question: Question, known: Evidence, roots: Tensor, n: int, draw: Draw) -> Tensor:
+    """(n, B, D) for rows that fit the bound on memory; samples are drawn in pieces that do."""
+    program = question.engine.program
+    _, state = question.up(known, roots)
+    row_of = torch.arange(known.rows, device=roots.device).repeat(n)
+    size = max(1, program.memory // (64 * max(1, known.x.shape[1]))) if program.chunked else max(1, len(row_of))
+    parts = []
+    for begin in range(0, len(row_of), size):
+        rows = row_of[begin : begin + size]
+        parts.append(program.choose(state, roots[rows], rows, known.x[rows], known.observed[rows], draw))
+    flat = torch.cat(parts) if parts else known.x.new_zeros((0, known.x.shape[1]))
+    return flat.view(n, known.rows, -1)

@@ -1,0 +1,169 @@
+"""What random circuits are made of: structure drawn through hypothesis, so that it shrinks, and numbers in bulk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcircuits.circuit.leaves import inputs
+from pcircuits.circuit.units import Input
+from pcircuits.families import Bernoulli, Categorical, DiscretizedLogistic, DiscretizedNormal, Indicator, Normal
+from pcircuits.families.interface import AbstractFamily
+from pcircuits.parameters import Constraint, Parameter, nonnegative, simplex
+from pcircuits.scope import Variable
+
+__all__ = ["Draw", "Ingredients", "draw_variables"]
+
+Draw = Callable[[st.SearchStrategy[object]], object]
+Array = NDArray[np.float64]
+T = TypeVar("T")
+
+MAX_ASSIGNMENTS = 128
+"""Joint states of the finite variables: what a test can enumerate for every example."""
+
+
+class Ingredients:
+    """Choices, numbers, weights and leaves for one random circuit.
+
+    **Arguments**
+
+    - `draw`: the draw function of a hypothesis composite.
+    - `kinds`: for each variable its number of states, or None for a density.
+    """
+
+    def __init__(self, draw: Draw, kinds: dict[Variable, int | None]) -> None:
+        self.draw = draw
+        self.kinds = kinds
+        self.numbers = np.random.default_rng(self.integer(0, 2**32 - 1))
+        self.extreme = self.integer(0, 3) == 3
+        self._tied: dict[object, Parameter] = {}
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer in [low, high]; shrinks to `low`."""
+        value = self.draw(st.integers(low, high))
+        assert isinstance(value, int)
+        return value
+
+    def flag(self) -> bool:
+        """A coin; shrinks to False."""
+        return bool(self.draw(st.booleans()))
+
+    def one_of(self, options: Sequence[T]) -> T:
+        """One of the options; shrinks to the first."""
+        return options[self.integer(0, len(options) - 1)]
+
+    def columns(self, size: int, width: int) -> list[int]:
+        """`width` positions below `size`, in any order, with repeats."""
+        return [int(k) for k in self.numbers.integers(0, size, width)]
+
+    def split(self, scope: tuple[Variable, ...], parts: int) -> list[tuple[Variable, ...]]:
+        """The scope in so many parts, none of them empty."""
+        order = [scope[i] for i in self.numbers.permutation(len(scope))]
+        cuts = [0, *sorted(self.numbers.choice(np.arange(1, len(scope)), parts - 1, replace=False)), len(scope)]
+        return [tuple(order[a:b]) for a, b in pairwise(cuts)]
+
+    def weights(self, shape: tuple[int, ...]) -> Parameter:
+        """Weights of sums over the last axis: a simplex or not, with zeros, very large or small ones, or tied."""
+        value = self._positive(shape) * self._some_zeros(shape)
+        if self.flag():
+            return self._parameter("weights", value, nonnegative)
+        return self._parameter("weights", value / value.sum(-1, keepdims=True), simplex)
+
+    def number(self) -> float:
+        """One weight of a combination."""
+        return float(self._positive(())) if self.integer(0, 5) else 0.0
+
+    def leaves(self, scope: Sequence[Variable], width: int) -> Input:
+        """One array of input units over variables of one kind, a region for each."""
+        states = self.kinds[scope[0]]
+        assert all(self.kinds[label] == states for label in scope)
+        shape = (len(scope), width)
+        if states is None:
+            spread = 3.0 if self.extreme else 0.7
+            scale = 10.0 ** self.numbers.uniform(-spread, spread, shape)
+            return self._inputs(Normal(), scope, loc=scale * self.numbers.normal(0, 3, shape), scale=scale)
+        if (family := self._finite(states)) == "Indicator":
+            return self._inputs(Indicator(), scope, state=self.numbers.integers(0, states, shape).astype(float))
+        if family == "Bernoulli":
+            probs = self.numbers.uniform(0, 1, shape)
+            edges = self.numbers.integers(0, 2, shape)
+            return self._inputs(Bernoulli(), scope, probs=np.where(self._rarely(shape), edges, probs))
+        if family == "Categorical":
+            value = self._positive((*shape, states)) * self._some_zeros((*shape, states))
+            return self._inputs(Categorical(states), scope, probs=value / value.sum(-1, keepdims=True))
+        discretised = DiscretizedNormal if family == "DiscretizedNormal" else DiscretizedLogistic
+        share = self.one_of([0.0, 0.05])
+        scale = 10.0 ** self.numbers.uniform(-3.0 if self.extreme else -1.0, 0.5, shape)
+        return self._inputs(discretised(states, share), scope, loc=self.numbers.uniform(-0.5, 1.5, shape), scale=scale)
+
+    def _finite(self, states: int) -> str:
+        options = ["Categorical", "Indicator", "DiscretizedNormal", "DiscretizedLogistic"]
+        return self.one_of(["Bernoulli", *options] if states == 2 else options)
+
+    def _inputs(self, family: AbstractFamily, scope: Sequence[Variable], **values: Array) -> Input:
+        form = self.integer(0, 3)
+        given: dict[str, object] = {}
+        for name, value in values.items():
+            constraint = family.parameters[name].constraint
+            if form == 0:
+                given[name] = value
+            elif form == 1:  # one value for all regions
+                given[name] = torch.as_tensor(value[:1])
+            elif form == 2:
+                given[name] = self._parameter((type(family), name), value, constraint)
+            else:  # one value for everything, tied where it comes again
+                given[name] = self._parameter((type(family), name), value[0, 0], constraint)
+        return inputs(family, tuple(scope), given)
+
+    def _parameter(self, purpose: object, value: Array, constraint: Constraint) -> Parameter:
+        """A parameter of its own, or the one that was made before for the same purpose and shape."""
+        key = (purpose, constraint, value.shape)
+        if key not in self._tied or not self.flag():
+            tensor: Tensor = torch.as_tensor(value)
+            dtype = torch.float32 if self.integer(0, 4) == 4 else torch.float64
+            if bool(constraint.admits(tensor.to(dtype)).all()):
+                tensor = tensor.to(dtype)
+            self._tied[key] = Parameter(tensor, constraint, trainable=self.integer(0, 5) < 5)
+        return self._tied[key]
+
+    def _positive(self, shape: tuple[int, ...]) -> Array:
+        decades = 20.0 if self.extreme else 1.0
+        return np.asarray(10.0 ** self.numbers.uniform(-decades, decades, shape))
+
+    def _rarely(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        return self.numbers.uniform(0, 1, shape) < 0.15
+
+    def _some_zeros(self, shape: tuple[int, ...]) -> Array:
+        """Ones with some zeros, never in a whole row."""
+        kept = ~self._rarely(shape)
+        keeper = self.numbers.integers(0, shape[-1], shape[:-1])
+        np.put_along_axis(kept, np.asarray(keeper)[..., None], True, -1)
+        return kept.astype(np.float64)
+
+
+def draw_variables(draw: Draw, max_variables: int, max_states: int, densities: bool) -> dict[Variable, int | None]:
+    """Labels with their number of states (None: a density), few enough for enumeration."""
+    count = draw(st.integers(1, max_variables))
+    assert isinstance(count, int)
+    named = draw(st.booleans())
+    labels: list[Variable] = [f"x{i}" if named else 3 * i - 2 for i in range(count)]
+    kind: st.SearchStrategy[object] = st.integers(2, max_states)
+    if densities:
+        kind = kind | st.none()
+    kinds: dict[Variable, int | None] = {}
+    assignments = 1
+    for label in labels:
+        states = draw(kind)
+        assert states is None or isinstance(states, int)
+        if states is not None:
+            states = min(states, max(2, MAX_ASSIGNMENTS // assignments))
+            assignments *= states
+        kinds[label] = states
+    return kinds

@@ -1,0 +1,138 @@
+"""Every family against the contract suite, and the suite against families that are broken on purpose."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pcircuits import families
+from pcircuits.families import FAMILIES
+from pcircuits.testing.families import check_family
+
+
+def f64(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+BINS = {"loc": f64(0.5, -1.0, 0.2, 0.3, 2.0), "scale": f64(0.1, 0.3, 1e-9, 1e3, 0.02)}
+CASES = [
+    (families.Bernoulli(), {"probs": f64(0.0, 1.0, 0.3, 1e-12)}),
+    (families.Categorical(1), {"probs": f64([1.0])}),
+    (families.Categorical(5), {"probs": f64([0.2] * 5, [0, 0, 1, 0, 0], [0.5, 0, 0.25, 0.25, 0])}),
+    (families.Categorical(4), {"probs": f64([[0.1, 0.2, 0.3, 0.4]], [[0.7, 0.1, 0.1, 0.1]])}),
+    (families.Indicator(), {"state": f64(0.0, 3.0)}),
+    (families.Normal(), {"loc": f64(0.0, 3.0, -7.0, 0.3), "scale": f64(1.0, 0.1, 20.0, 1e-9)}),
+    (families.Normal(), {"loc": f64([0.0, 1.0], [2.0, 3.0]), "scale": f64(0.5)}),
+    (families.DiscretizedNormal(17), BINS),
+    (families.DiscretizedNormal(256, 0.05), BINS),
+    (families.DiscretizedNormal(2), BINS),
+    (families.DiscretizedLogistic(17), BINS),
+    (families.DiscretizedLogistic(256, 0.05), BINS),
+    (families.DiscretizedLogistic(2), BINS),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters"), CASES, ids=lambda case: str(case) if not isinstance(case, dict) else ""
+)
+def test_contract(family, parameters):
+    check_family(family, parameters)
+
+
+def test_every_family_is_covered_and_rebuilds_by_name():
+    assert {family.name for family, _ in CASES} == set(FAMILIES)
+    assert FAMILIES["DiscretizedNormal"](levels=4, uniform=0.5) == families.DiscretizedNormal(4, 0.5)
+    assert families.DiscretizedNormal(4) != families.DiscretizedLogistic(4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from([families.DiscretizedNormal, families.DiscretizedLogistic]),
+    levels=st.integers(2, 300),
+    uniform=st.sampled_from([0.0, 1e-6, 0.5]),
+    loc=st.floats(-5, 5),
+    log_scale=st.floats(-20, 7),
+)
+def test_masses_sum_to_one_for_any_parameters(kind, levels, uniform, loc, log_scale):
+    family, parameters = kind(levels, uniform), {"loc": f64(loc), "scale": f64(log_scale).exp()}
+    assert family.log_table(parameters).exp().sum(-1).item() == pytest.approx(1, abs=1e-9)
+    assert family.log_max(parameters).item() == pytest.approx(family.log_table(parameters).max().item(), abs=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.data())
+def test_masses_of_adjacent_intervals_add(data):
+    family, parameters = data.draw(st.sampled_from(CASES))
+    a, b, c = sorted(data.draw(st.lists(st.integers(-3, 260), min_size=3, max_size=3)))
+    gap = 1 if family.base == "counting" else 0
+
+    def mass(lower, upper):
+        return family.log_mass(f64([float(lower)]), f64([float(upper)]), parameters).exp()
+
+    torch.testing.assert_close(mass(a, b) + mass(b + gap, c), mass(a, c), rtol=1e-9, atol=1e-12)
+
+
+@dataclass(frozen=True)
+class Unnormalised(families.Normal):
+    def log_max(self, parameters):
+        return super().log_max(parameters) + 0.01
+
+
+@dataclass(frozen=True)
+class WrongMean(families.Normal):
+    def raw_moment(self, order, parameters):
+        return super().raw_moment(order, parameters) * (1 + 0.001 * (order == 3))
+
+
+@dataclass(frozen=True)
+class WrongDraws(families.Normal):
+    def draw(self, parameters, generator):
+        return super().draw(parameters, generator) + 0.2 * parameters["scale"]
+
+
+@dataclass(frozen=True)
+class ShiftedBins(families.DiscretizedNormal):
+    def _log_bins(self, first, last, parameters):
+        return super()._log_bins(first, last, {**parameters, "loc": parameters["loc"] + 0.5 / self.levels})
+
+    def log_table(self, parameters):
+        return families.DiscretizedNormal(self.levels).log_table(parameters)
+
+
+@dataclass(frozen=True)
+class LeakyGradient(families.Normal):
+    def log_density(self, x, parameters):
+        return super().log_density(x, {**parameters, "loc": parameters["loc"].detach() + 0 * parameters["loc"]})
+
+
+@dataclass(frozen=True)
+class HalvesArePossible(families.Bernoulli):
+    def _possible(self, x):
+        return (x >= 0) & (x <= 1)
+
+
+@dataclass(frozen=True)
+class ClosedBelowOnly(families.Categorical):
+    def _states_between(self, lower, upper):
+        start, count = super()._states_between(lower, upper)
+        return start, count - ((upper == upper.floor()) & (count > 0)).long()
+
+
+@pytest.mark.parametrize(
+    ("family", "parameters", "message"),
+    [
+        (Unnormalised(), {"loc": f64(0.0), "scale": f64(1.0)}, "total probability"),
+        (WrongMean(), {"loc": f64(1.0), "scale": f64(1.0)}, "moment 3"),
+        (WrongDraws(), {"loc": f64(1.0), "scale": f64(1.0)}, "do not follow"),
+        (ShiftedBins(8), {"loc": f64(0.4), "scale": f64(0.1)}, "mean|moment|expectation|mass"),
+        (LeakyGradient(), {"loc": f64(1.0), "scale": f64(1.0)}, "derivative of log_prob by loc"),
+        (HalvesArePossible(), {"probs": f64(0.4)}, "log_prob at 0.5"),
+        (ClosedBelowOnly(3), {"probs": f64([0.2, 0.3, 0.5])}, "log_mass"),
+    ],
+    ids=lambda case: type(case).__name__,
+)
+def test_the_suite_finds_broken_families(family, parameters, message):
+    with pytest.raises(AssertionError, match=message):
+        check_family(family, parameters)

@@ -1,0 +1,145 @@
+"""Models to files and back: one safetensors file with the weights, and the architecture and its config in the header."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from pcircuits.errors import CircuitError, FileFormatError
+from pcircuits.families import FAMILIES, AbstractFamily
+from vq_sources.quantizers.seeding import seeded
+
+__all__ = ["Architectures", "config_from_dict", "config_to_dict", "load_model", "save_model"]
+
+C = TypeVar("C")
+
+_FORMAT, _VERSION = "vq_sources.model", 1
+
+Architectures = Mapping[str, tuple[type, Callable[[Any], nn.Module]]]
+"""Name of a module's class to (class of its config, its constructor from a config)."""
+
+
+def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Write a model with a `config` (a frozen dataclass) to one file, whole or not at all.
+
+    **Arguments**
+
+    - `model`: its class's name, `config` and `state_dict()` are kept, exactly.
+    - `path`: replaced where it exists.
+    """
+    path = Path(path)
+    header = {
+        "format": _FORMAT,
+        "version": str(_VERSION),
+        "architecture": type(model).__name__,
+        "config": json.dumps(config_to_dict(model.config)),
+    }
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(save(state, metadata=header))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn.Module:
+    """Read a model that `save_model` wrote, on the CPU, in eval mode.
+
+    **Arguments**
+
+    - `path`: the file.
+    - `architectures`: what may be rebuilt, such as `{"VQVAE": (VQVAEConfig, VQVAE)}`.
+
+    **Raises** `FileNotFoundError` where there is no file; `FileFormatError` for a file that is damaged, is no model, is
+    newer than this version, or holds another architecture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model file at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, RuntimeError, ValueError, OSError) as error:
+        raise FileFormatError(f"{path} cannot be read as a model ({error}): it is truncated, altered or no model") from error
+    config_class, build = _architecture(path, header, architectures)
+    try:
+        config = config_from_dict(config_class, json.loads(header["config"]))
+        with seeded(torch.Generator().manual_seed(0)):
+            model = build(config)
+        floating = [value.dtype for value in state.values() if value.is_floating_point()]
+        model.to(floating[0] if floating else None).load_state_dict(state)
+    except (CircuitError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        name = header["architecture"]
+        raise FileFormatError(f"{path} does not hold a {name} that this version can rebuild: {error}") from error
+    return model.eval()
+
+
+def config_to_dict(config: object) -> dict[str, Any]:
+    """A config as JSON's types: tuples become lists, a family becomes an object with its name.
+
+    **Example**
+
+    >>> from vq_sources.models import VQVAEConfig
+    >>> config_to_dict(VQVAEConfig())["data_shape"], config_to_dict(VQVAEConfig())["family"]
+    ([8, 8], {'family': 'Normal'})
+    """
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"a config must be a dataclass, not {type(config).__name__}")
+    return {field.name: _encode(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def config_from_dict(config_class: type[C], values: Mapping[str, Any]) -> C:
+    """The inverse of `config_to_dict`."""
+    return config_class(**{name: _decode(value) for name, value in values.items()})
+
+
+def _architecture(path: Path, header: Mapping[str, str], architectures: Architectures) -> Any:
+    if header.get("format") != _FORMAT:
+        raise FileFormatError(f"{path} is a safetensors file, but not a model that save_model wrote")
+    version = header.get("version", "")
+    if not version.isdecimal() or int(version) > _VERSION:
+        raise FileFormatError(
+            f"{path} has version {version!r} of the format and this package reads up to {_VERSION}: update the package"
+        )
+    name = header.get("architecture", "")
+    if name not in architectures:
+        raise FileFormatError(f"{path} holds the architecture {name!r}, where {_either(architectures)} is needed")
+    return architectures[name]
+
+
+def _either(architectures: Architectures) -> str:
+    return " or ".join(repr(name) for name in architectures)
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, AbstractFamily):
+        return {"family": value.name, **config_to_dict(value)}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a config may hold numbers, strings, tuples and families, not {type(value).__name__}")
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_decode(item) for item in value)
+    if isinstance(value, dict):
+        fields = dict(value)
+        name = fields.pop("family", None)
+        if name not in FAMILIES:
+            raise ValueError(f"pcircuits has no family {name!r}")
+        return config_from_dict(FAMILIES[name], fields)
+    return value

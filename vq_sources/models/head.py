@@ -1,0 +1,64 @@
+"""From features to the location and scale of every pixel."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+__all__ = ["LocationScaleHead", "bounded_scale", "inverse_bounded_scale"]
+
+
+def bounded_scale(raw: Float[Tensor, "..."], smallest: float) -> Float[Tensor, "..."]:
+    """Any real number to a scale in (smallest, 1), smoothly.
+
+    scale = smallest^t,  t = ½ − atan(raw) / π.
+
+    Interpolating the logarithm gives small scales as much room as large ones. The arc tangent saturates as 1 / raw and
+    not exponentially, as a sigmoid does (whose gradient is exactly 0 beyond raw = 17 in float32): no gradient is dead.
+
+    **Example**
+
+    >>> float(bounded_scale(torch.tensor(0.0), 0.01))
+    0.1...
+    """
+    return torch.exp(math.log(smallest) * (0.5 - torch.atan(raw) / math.pi))
+
+
+def inverse_bounded_scale(scale: Float[Tensor, "..."], smallest: float) -> Float[Tensor, "..."]:
+    """The inverse of `bounded_scale`."""
+    return torch.tan(math.pi * (0.5 - torch.log(scale) / math.log(smallest)))
+
+
+class LocationScaleHead(nn.Module):
+    """loc, scale of pixel v = W * f(features) at v, plus a bias of v's own.
+
+    loc is left unconstrained: its gradient never fades at black or white pixels, and a discretised family can put all
+    of its mass into an edge bin by moving its location past the edge.
+    The biases carry what all images share (margins that stay black), so that the features need not.
+
+    **Arguments**
+
+    - `channels`: of the features.
+    - `data_shape`: (H, W).
+    - `min_std`: the smallest scale.
+    """
+
+    def __init__(self, channels: int, data_shape: tuple[int, int], min_std: float) -> None:
+        super().__init__()
+        self.min_std = min_std
+        self.body = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, 2, 3, padding=1, bias=False))
+        self.bias = nn.Parameter(torch.zeros(2, *data_shape))
+
+    def forward(self, features: Float[Tensor, "N C H W"]) -> dict[str, Float[Tensor, "N D"]]:
+        loc, raw = (self.body(features) + self.bias).flatten(2).unbind(1)
+        return {"loc": loc, "scale": bounded_scale(raw, self.min_std)}
+
+    @torch.no_grad()
+    def initialise(self, values: Float[Tensor, "n H W"]) -> None:
+        """Start the biases at each pixel's mean and standard deviation over training values in [0, 1]."""
+        low, high = self.min_std**0.9, self.min_std**0.1
+        std = values.std(0, correction=0).clamp(low, high)
+        self.bias.copy_(torch.stack([values.mean(0), inverse_bounded_scale(std, self.min_std)]))

@@ -1,0 +1,97 @@
+"""What everything downstream asks of a vector-quantised model, and nothing more."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pcircuits.families.interface import AbstractUnivariate
+from vq_sources.errors import DataError
+
+__all__ = ["VQSource", "check_codes", "check_images"]
+
+
+@runtime_checkable
+class VQSource(Protocol):
+    """A teacher p(x | z) over images of D = H·W pixels with P = h·w discrete latents z.
+
+    p(x | z) = Π_v family(x_v; likelihood(z)_v).
+
+    Codes and pixels are row-major. Values are in units where the pixel range is [0, 1]: a density (`family.base ==
+    "lebesgue"`) is over x = (pixel + u) / levels with u in [0, 1); a mass over integers ("counting") is of the pixel
+    itself, with loc and scale of the bin [v, v + 1) / levels.
+
+    Laws: `likelihood` does not depend on the mode (train or eval) nor, beyond rounding, on how codes are chunked; it is
+    differentiable in the source's weights.
+    """
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w), the shape of the codes."""
+        ...
+
+    @property
+    def cardinalities(self) -> tuple[int, ...]:
+        """The number of codes at each of the P positions."""
+        ...
+
+    @property
+    def family(self) -> AbstractUnivariate:
+        """The family of every pixel."""
+        ...
+
+    @property
+    def data_shape(self) -> tuple[int, int]:
+        """(H, W), the shape of the images."""
+        ...
+
+    @property
+    def levels(self) -> int:
+        """L: pixels are integers 0..L−1."""
+        ...
+
+    def encode(self, images: Int[Tensor, "B H W"]) -> Int[Tensor, "B P"]:
+        """The codes of images, int64."""
+        ...
+
+    def likelihood(self, codes: Int[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
+        """The family's parameters of every pixel given codes."""
+        ...
+
+
+def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> None:
+    """Raise `DataError` unless `images` are integers (B, H, W) in 0..levels−1."""
+    height, width = data_shape
+    if images.ndim != 3 or tuple(images.shape[1:]) != data_shape:
+        raise DataError(f"images must have shape (B, {height}, {width}), not {tuple(images.shape)}")
+    _check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
+    outside = (images < 0) | (images >= levels)
+    if bool(outside.any()):
+        b, row, column = outside.nonzero()[0].tolist()
+        raise DataError(
+            f"image {b} has the value {int(images[b, row, column])} at row {row}, column {column}: "
+            f"pixels must be in 0..{levels - 1}"
+        )
+
+
+def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
+    """Raise `DataError` unless `codes` are integers (N, P), each below its position's cardinality."""
+    positions = len(cardinalities)
+    if codes.ndim != 2 or codes.shape[1] != positions:
+        raise DataError(f"codes must have shape (N, {positions}), one column per position, not {tuple(codes.shape)}")
+    _check_integers(codes, "codes", "convert them with codes.long()")
+    outside = (codes < 0) | (codes >= codes.new_tensor(cardinalities))
+    if bool(outside.any()):
+        n, position = outside.nonzero()[0].tolist()
+        raise DataError(
+            f"row {n} has the code {int(codes[n, position])} at position {position}: "
+            f"codes there must be in 0..{cardinalities[position] - 1}"
+        )
+
+
+def _check_integers(values: Tensor, name: str, remedy: str) -> None:
+    if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
+        raise DataError(f"{name} must be integers, not {values.dtype}: {remedy}")

@@ -1,0 +1,7 @@
+"""Quantisers behind one interface: vectors (B, P, d) to codes (B, P) and back."""
+
+from vq_sources.quantizers.ema import ema_quantizer
+from vq_sources.quantizers.interface import AbstractQuantizer, Quantized
+from vq_sources.quantizers.wrapped import WrappedQuantizer
+
+__all__ = ["AbstractQuantizer", "Quantized", "WrappedQuantizer", "ema_quantizer"]
