@@ -18,6 +18,7 @@ from pcircuits.circuit.leaves import (
 )
 from pcircuits.circuit.units import Constant, Input, Units
 from pcircuits.errors import CircuitError, EvidenceError, FileFormatError, ParameterError, PropertyError, ScopeError
+from pcircuits.io import SavableSource, load, save
 from pcircuits.parameters import Parameter, Sourced, nonnegative, positive, real, simplex, unit_interval
 from pcircuits.queries.compiled import CompiledCircuit
 
@@ -38,6 +39,7 @@ __all__ = [
     "Parameter",
     "ParameterError",
     "PropertyError",
+    "SavableSource",
     "ScopeError",
     "Sourced",
     "Units",
@@ -48,7 +50,9 @@ __all__ = [
     "mixture",
     "nonnegative",
     "positive",
+    "load",
     "real",
+    "save",
     "simplex",
     "unit_interval",
 ]

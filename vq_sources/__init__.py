@@ -1,1 +1,46 @@
-"""Vector-quantised autoencoders as sources of probabilistic circuits."""
+"""Vector-quantised autoencoders as sources of probabilistic circuits.
+
+Train a VQ-VAE and a prior over its codes, choose codes, distil them into a circuit, and ask it anything.
+"""
+
+from pcircuits.learning import FitSettings
+from vq_sources import metrics, priors, selection
+from vq_sources.codes import CodeSet
+from vq_sources.data import Dataset, dequantise, load
+from vq_sources.distil import DecoderSource, distil, load_circuit
+from vq_sources.errors import ConfigError, DataError, QuantizerError, SelectionError
+from vq_sources.fitting import encode, fit
+from vq_sources.models import VQVAE, VQVAEConfig, codebook_report, load_model, save_model
+from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN, PixelCNNConfig
+from vq_sources.protocols import VQSource
+
+__all__ = [
+    "VQVAE",
+    "AutoregressivePrior",
+    "CodeSet",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "DecoderSource",
+    "EmpiricalPrior",
+    "FitSettings",
+    "IndependentPrior",
+    "PixelCNN",
+    "PixelCNNConfig",
+    "QuantizerError",
+    "SelectionError",
+    "VQSource",
+    "VQVAEConfig",
+    "codebook_report",
+    "dequantise",
+    "distil",
+    "encode",
+    "fit",
+    "load",
+    "load_circuit",
+    "load_model",
+    "metrics",
+    "priors",
+    "save_model",
+    "selection",
+]

@@ -77,6 +77,8 @@ class CodeSet:
         if height * width != len(self.cardinalities):
             raise DataError(f"a grid {height} by {width} does not hold {len(self.cardinalities)} cardinalities")
         check_codes(self.codes, self.cardinalities)
+        if self.codes.dtype != torch.int64:
+            raise DataError(f"the codes of a set are int64, not {self.codes.dtype}: use codes.long()")
         if len(self.codes) == 0:
             raise SelectionError("a set of codes needs at least one code")
         self._check_distinct()

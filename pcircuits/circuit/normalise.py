@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit, fold
@@ -36,7 +37,9 @@ def normalise(circuit: Circuit) -> Circuit:
     return divide(circuit, log_masses(circuit))
 
 
-def divide(circuit: Circuit, log_values: Mapping[int, Tensor], removed: Iterable[Variable] = ()) -> Circuit:
+def divide(
+    circuit: Circuit, log_values: Mapping[int, Float64[Tensor, "R K"]], removed: Iterable[Variable] = ()
+) -> Circuit:
     """Every unit divided by its value, so that each is a normalised function of the variables that remain.
 
     A unit whose variables are all removed becomes the number 1, and disappears. With masses as the values this

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor, nn
 
 from pcircuits.parameters import Source, Sourced
@@ -30,7 +31,7 @@ class SelectedRegions(nn.Module):
         self.source = source
         self.register_buffer("regions", torch.as_tensor(regions, dtype=torch.int64))
 
-    def parameters_for(self, columns: Tensor) -> dict[str, Tensor]:
+    def parameters_for(self, columns: Int64[Tensor, "n"]) -> dict[str, Tensor]:
         """For columns (n,) int64: each parameter as (R', n, *event)."""
         made = cast(Source, self.source).parameters_for(columns)
         return {name: value[self.regions.to(value.device)] for name, value in made.items()}

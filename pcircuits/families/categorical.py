@@ -28,6 +28,7 @@ class Categorical(AbstractFinite):
 
     **Raises** `ParameterError` for another number of states, and in `validate` for `probs` of another length.
 
+    >>> import torch
     >>> Categorical(3).log_table({"probs": torch.tensor([0.5, 0.5, 0.0])}).exp().tolist()
     [0.5, 0.5, 0.0]
     """

@@ -26,7 +26,7 @@ class AbstractDiscretized(AbstractFinite):
     """A location-scale density over the bins [v, v+1)/levels of v = 0..levels-1; the edge bins take the tails.
 
     P(v) = (1 - uniform) ∫_bin p(t; loc, scale) dt + uniform / levels, with `loc` and `scale` in units in which the
-    whole range is [0, 1]. Members are symmetric with one mode, and give the standard mass and quantile.
+    whole range is [0, 1]. Members are symmetric with one mode, and give the standard mass, tail and quantile.
 
     **Arguments**
 
@@ -47,6 +47,10 @@ class AbstractDiscretized(AbstractFinite):
     @abstractmethod
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
         """log P(lower < Z <= upper) of the standard density; bounds may be infinite, `width` is their difference."""
+
+    @abstractmethod
+    def _standard_tail(self, z: Tensor) -> Tensor:
+        """P(Z > z), to full relative precision."""
 
     @abstractmethod
     def _standard_quantile(self, probability: Tensor) -> Tensor:
@@ -85,6 +89,29 @@ class AbstractDiscretized(AbstractFinite):
     def log_max(self, parameters: Parameters) -> Tensor:
         return self._at(self._peaks(parameters), parameters).max(-1).values
 
+    def raw_moment(self, order: int, parameters: Parameters) -> Tensor:
+        """E[X^n] = Σ_{v>=1} (v^n - (v-1)^n) P(X >= v), for n >= 1: all terms are positive."""
+        if order == 0:
+            return parameters["loc"].new_ones(self.unit_shape(parameters))
+
+        def moment(block: Parameters, _: slice) -> Tensor:
+            v = self._inner_edges(block["loc"])
+            return ((v**order - (v - 1) ** order) * self._tails(v, torch.ones_like(v), block)).sum(-1)
+
+        return self._over_units(parameters, moment)
+
+    def central_second_moment(self, parameters: Parameters) -> Tensor:
+        """E[(X - c)²] - (E[X] - c)², with c the integer next to the mean: the second term is at most half the first."""
+        mean = self.raw_moment(1, parameters)
+        centre = mean.detach().round()
+
+        def spread(block: Parameters, units: slice) -> Tensor:
+            v = self._inner_edges(block["loc"])
+            distance = 2 * (v - centre.reshape(-1)[units].unsqueeze(-1)) - 1
+            return (distance.abs() * self._tails(v, distance.sign(), block)).sum(-1)
+
+        return self._over_units(parameters, spread) - (mean - centre) ** 2
+
     def draw(self, parameters: Parameters, generator: torch.Generator | None) -> Tensor:
         """By the inverse of the distribution: levels below `uniform` pick a bin evenly, the rest go to the density."""
         loc, scale = parameters["loc"], parameters["scale"]
@@ -105,6 +132,15 @@ class AbstractDiscretized(AbstractFinite):
         if self.uniform == 0:
             return value
         return log_add(value + math.log1p(-self.uniform), (count * (self.uniform / self.levels)).log())
+
+    def _inner_edges(self, like: Tensor) -> Tensor:
+        return torch.arange(1, self.levels, dtype=like.dtype, device=like.device)
+
+    def _tails(self, v: Tensor, side: Tensor, parameters: Parameters) -> Tensor:
+        """P(X >= v) where `side` is 1, P(X < v) where it is -1: (n, ...) for n units, v within 1..levels-1."""
+        z = (v / self.levels - parameters["loc"].unsqueeze(-1)) / parameters["scale"].unsqueeze(-1)
+        even = 0.5 - side * (v / self.levels - 0.5)
+        return (1 - self.uniform) * self._standard_tail(side * z) + self.uniform * even
 
     def _peaks(self, parameters: Parameters) -> Tensor:
         """The only states that can be a mode, (..., 3): the two edges, and the bin that holds the density's mode."""

@@ -28,5 +28,8 @@ class DiscretizedLogistic(AbstractDiscretized):
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
         return log_logistic_mass(lower, upper, width)
 
+    def _standard_tail(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(-z)
+
     def _standard_quantile(self, probability: Tensor) -> Tensor:
         return torch.logit(probability)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.families.discretized import AbstractDiscretized
-from pcircuits.families.numerics import log_normal_mass
+from pcircuits.families.numerics import SQRT_HALF, log_normal_mass
 
 __all__ = ["DiscretizedNormal"]
 
@@ -27,6 +27,9 @@ class DiscretizedNormal(AbstractDiscretized):
 
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
         return log_normal_mass(lower, upper, width)
+
+    def _standard_tail(self, z: Tensor) -> Tensor:
+        return 0.5 * torch.erfc(SQRT_HALF * z)
 
     def _standard_quantile(self, probability: Tensor) -> Tensor:
         z: Tensor = torch.special.ndtri(probability)

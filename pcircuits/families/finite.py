@@ -55,10 +55,10 @@ class AbstractFinite(AbstractUnivariate):
             length *= 2
 
     def argmax(self, parameters: Parameters) -> Tensor:
-        return self._over_units(parameters, lambda table, _: table.argmax(-1).to(table.dtype))
+        return self._over_table(parameters, lambda table, _: table.argmax(-1).to(table.dtype))
 
     def log_max(self, parameters: Parameters) -> Tensor:
-        return self._over_units(parameters, lambda table, _: table.max(-1).values)
+        return self._over_table(parameters, lambda table, _: table.max(-1).values)
 
     def draw(self, parameters: Parameters, generator: torch.Generator | None) -> Tensor:
         shape = self.unit_shape(parameters)
@@ -69,7 +69,7 @@ class AbstractFinite(AbstractUnivariate):
             wanted = level[units].unsqueeze(-1) * cumulative[..., -1:]
             return (cumulative <= wanted).sum(-1).to(table.dtype)
 
-        return self._over_units(parameters, invert)
+        return self._over_table(parameters, invert)
 
     def raw_moment(self, order: int, parameters: Parameters) -> Tensor:
         return self.integral(lambda x: x**order, parameters)
@@ -80,7 +80,7 @@ class AbstractFinite(AbstractUnivariate):
             deviation = states - (p * states).sum(-1, keepdim=True)
             return (p * deviation**2).sum(-1)
 
-        return self._over_units(parameters, spread)
+        return self._over_table(parameters, spread)
 
     def integral(self, f: Callable[[Tensor], Tensor], parameters: Parameters) -> Tensor:
         """Σ_s p(s) f(s); an infinite f at a state of probability zero counts nothing."""
@@ -89,7 +89,7 @@ class AbstractFinite(AbstractUnivariate):
             possible = table > -torch.inf
             return torch.where(possible, table.exp() * torch.where(possible, f(_all_states(table)), 0.0), 0.0).sum(-1)
 
-        return self._over_units(parameters, mean)
+        return self._over_table(parameters, mean)
 
     def _possible(self, x: Tensor) -> Tensor:
         return (x >= 0) & (x < self.states) & (x == x.floor())
@@ -100,8 +100,12 @@ class AbstractFinite(AbstractUnivariate):
         last = upper.floor().clamp(-1, self.states - 1).long()
         return first, (last - first + 1).clamp(min=0)
 
-    def _over_units(self, parameters: Parameters, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
-        """`function(log_table, units)` for blocks of units (n, S) -> (n,), so that no large table is ever whole."""
+    def _over_table(self, parameters: Parameters, function: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """`function(log_table, units)` for blocks of units, (n, S) -> (n,)."""
+        return self._over_units(parameters, lambda block, units: function(self.log_table(block), units))
+
+    def _over_units(self, parameters: Parameters, function: Callable[[Parameters, slice], Tensor]) -> Tensor:
+        """`function(parameters, units)` for blocks of n units -> (n,), so that no large table is ever whole."""
         shape = self.unit_shape(parameters)
         count, size = shape.numel(), max(1, BLOCK // self.states)
         flat = {
@@ -111,7 +115,7 @@ class AbstractFinite(AbstractUnivariate):
         pieces = []
         for start in range(0, max(1, count), size):
             units = slice(start, start + size)
-            pieces.append(function(self.log_table({name: value[units] for name, value in flat.items()}), units))
+            pieces.append(function({name: value[units] for name, value in flat.items()}, units))
         return torch.cat(pieces).reshape(shape)
 
     def _event(self, name: str, value: Tensor) -> torch.Size:

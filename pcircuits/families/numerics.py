@@ -30,8 +30,8 @@ def safe_log(probability: Tensor) -> Tensor:
 def safe_log1m(probability: Tensor) -> Tensor:
     """log(1 - p); where p is 1, -inf with zero gradient.
 
-    >>> safe_log1m(torch.tensor([0.0, 1.0])).tolist()
-    [0.0, -inf]
+    >>> safe_log1m(torch.tensor([0.5, 1.0])).tolist()
+    [-0.6931471824645996, -inf]
     """
     below = probability < 1
     return torch.where(below, torch.log1p(-torch.where(below, probability, 0.0)), -torch.inf)
@@ -86,7 +86,8 @@ def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     limit = torch.finfo(lower.dtype).max ** 0.45  # stands for infinity, and its square is finite
     width = torch.where((lower == -torch.inf) | (upper == torch.inf), limit, width).clamp(max=limit)
     lower, upper = lower.clamp(-limit, limit), upper.clamp(-limit, limit)
-    near, far = torch.minimum(upper, -lower), torch.minimum(lower, -upper)
+    flip = lower + upper > 0
+    near, far = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)
     offset = -0.5 * (near + far)
     drop = width * offset
     narrow = (width <= NARROW) & (drop <= NARROW)

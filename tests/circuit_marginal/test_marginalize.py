@@ -20,7 +20,7 @@ from pcircuits.errors import PropertyError, ScopeError
 from pcircuits.families import Normal as NormalFamily
 from pcircuits.parameters import Parameter, Sourced, nonnegative, simplex
 from pcircuits.testing.oracle import Oracle
-from pcircuits.testing.strategies import circuits, rows
+from pcircuits.testing.strategies import circuits
 
 CLOSE = 1e-9
 
@@ -38,14 +38,6 @@ def assert_locally_normalised(circuit: Circuit) -> None:
     assert circuit.check().smooth
     assert circuit.check().decomposable
     assert circuit.check().normalised
-
-
-@st.composite
-def cases(draw, **options):
-    circuit = draw(circuits(**options))
-    row = draw(rows(circuit))
-    gone = draw(st.sets(st.sampled_from(circuit.variables), max_size=len(circuit.variables) - 1))
-    return circuit, dict(zip(circuit.variables, row.tolist() if hasattr(row, "tolist") else row, strict=True)), gone
 
 
 @settings(max_examples=120, deadline=None)
@@ -70,11 +62,11 @@ def test_divided_by_values_under_evidence_is_the_conditional(data, circuit):
     evidence = draw_rows(data, slow, tuple(gone))[0]
     roots = range(circuit.num_roots)
     totals = [slow.log_value(evidence, root) for root in roots]
-    values = slow._values(evidence)
+    values = slow.graph.evaluate(
+        lambda node: node.leaf.log_density(evidence[node.variable]) if node.variable in evidence else 0.0
+    )
     by_array = {
-        id(a): torch.tensor(
-            [[values[p] for p in row] for row in slow.graph.places[id(a)]], dtype=torch.float64
-        )
+        id(a): torch.tensor([[values[p] for p in row] for row in slow.graph.places[id(a)]], dtype=torch.float64)
         for a in circuit.arrays
     }
     if -math.inf in totals:
@@ -116,7 +108,7 @@ def test_normalising_twice_changes_nothing(circuit):
 @given(st.data(), circuits())
 def test_order_of_marginalising_does_not_matter(data, circuit):
     gone = data.draw(st.sets(st.sampled_from(circuit.variables), max_size=len(circuit.variables) - 1))
-    stepwise = circuit
+    stepwise = normalise(circuit)
     for label in sorted(gone, key=str):
         stepwise = marginalize(stepwise, label)
     at_once = marginalize(circuit, gone)
@@ -310,7 +302,7 @@ def test_not_smooth():
 
 def test_a_root_that_is_zero():
     circuit = Circuit([0.0 * Bernoulli("a", 0.5), 1.0 * Bernoulli("a", 0.5)])
-    with pytest.raises(PropertyError, match="root 0 .* is zero"):
+    with pytest.raises(PropertyError, match=r"root 0 .* is zero"):
         normalise(circuit)
 
 
@@ -327,7 +319,7 @@ def test_several_roots_share_their_children():
     circuit = Circuit(shared.sum(torch.tensor([[1.0, 1.0], [0.0, 9.0], [2.0, 6.0]], dtype=torch.float64)))
     marginal = marginalize(circuit, "b")
     assert marginal.num_roots == 3
-    assert marginal.root.weights.value.tolist() == [[0.5, 0.5], [0.0, 1.0], [0.25, 0.75]]
+    assert marginal.root.weights.value.flatten().tolist() == pytest.approx([0.5, 0.5, 0.0, 1.0, 0.25, 0.75])
     assert len(marginal.arrays) == 2
 
 

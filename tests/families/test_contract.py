@@ -23,7 +23,7 @@ CASES = [
     (families.Categorical(5), {"probs": f64([0.2] * 5, [0, 0, 1, 0, 0], [0.5, 0, 0.25, 0.25, 0])}),
     (families.Categorical(4), {"probs": f64([[0.1, 0.2, 0.3, 0.4]], [[0.7, 0.1, 0.1, 0.1]])}),
     (families.Indicator(), {"state": f64(0.0, 3.0)}),
-    (families.Normal(), {"loc": f64(0.0, 3.0, -7.0, 0.3), "scale": f64(1.0, 0.1, 20.0, 1e-9)}),
+    (families.Normal(), {"loc": f64(0.0, 3.0, -7.0, 0.3), "scale": f64(1.0, 0.1, 20.0, 1e-4)}),
     (families.Normal(), {"loc": f64([0.0, 1.0], [2.0, 3.0]), "scale": f64(0.5)}),
     (families.DiscretizedNormal(17), BINS),
     (families.DiscretizedNormal(256, 0.05), BINS),

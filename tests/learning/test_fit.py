@@ -159,6 +159,19 @@ def test_the_result_depends_on_the_seed_alone_and_disturbs_no_global_generator()
     assert not torch.equal(found[1], found[2])
 
 
+class NoisyValidation(Gaussian):
+    """Draws from the global generator in evaluation mode."""
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float | Tensor]]:
+        return (self.loc * 0 if self.training else torch.rand(())), {}
+
+
+def test_every_validation_sees_the_same_draws() -> None:
+    x = torch.zeros(4, 1)
+    history = fit(NoisyValidation(), x, x, settings=FitSettings(epochs=3, batch_size=2))
+    assert len({record.validation_loss for record in history.epochs}) == 1
+
+
 def test_inputs_and_frozen_parameters_are_left_alone() -> None:
     train, module = regression_data(9), Regression()
     copies = [tensor.clone() for tensor in train]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import pcircuits
-from pcircuits.learning import CheckpointError, FitSettings, History, fit
+from pcircuits.learning import CheckpointError, EpochRecord, FitSettings, History, fit
 
 SCRIPT = Path(__file__).with_name("killed_training.py")
 
@@ -82,7 +82,7 @@ def test_optimizer_and_last_weights_are_resumed_exactly(tmp_path: Path) -> None:
     class Enough(Exception):
         pass
 
-    def stop(record: pcircuits.learning.EpochRecord) -> None:
+    def stop(record: EpochRecord) -> None:
         if record.epoch == 2:
             raise Enough
 
@@ -93,6 +93,33 @@ def test_optimizer_and_last_weights_are_resumed_exactly(tmp_path: Path) -> None:
     ours, theirs = checkpoint_of(tmp_path / "a"), checkpoint_of(tmp_path / "b")
     for part in ("module", "optimizer", "best"):
         torch.testing.assert_close(ours[part], theirs[part], rtol=0, atol=0)
+
+
+class Worsening(nn.Module):
+    """Each epoch is worse than the one before; a buffer counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float | Tensor]]:
+        self.epochs += self.training
+        return self.weight * 0 + self.epochs, {}
+
+
+def test_the_best_weights_survive_a_resumption(tmp_path: Path) -> None:
+    def stop(record: EpochRecord) -> None:
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+
+    x, asked = torch.zeros(2, 1), FitSettings(epochs=5, batch_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(Worsening(), x, x, settings=asked, folder=tmp_path, on_epoch=stop)
+    module = Worsening()
+    history = fit(module, x, x, settings=asked, folder=tmp_path)
+    assert [record.validation_loss for record in history.epochs] == [1, 2, 3, 4, 5]
+    assert int(module.epochs) == 1
 
 
 def test_ctrl_c_leaves_the_last_checkpoint_whole_and_propagates(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_an_uncounted_empirical_prior_says_so():
 
 
 def test_shares_and_pseudo_counts_are_checked():
-    with pytest.raises(ConfigError, match="uniform_share is 1.5"):
+    with pytest.raises(ConfigError, match=r"uniform_share is 1\.5"):
         EmpiricalPrior((1, 2), 3, uniform_share=1.5)
     with pytest.raises(ConfigError, match="smoothing is -1"):
         IndependentPrior((1, 2), 3, smoothing=-1)

@@ -10,7 +10,7 @@ from vq_sources.priors import AutoregressivePrior, IndependentPrior
 
 
 class TablePrior(AutoregressivePrior):
-    """log p(c, z) as a table (C, K_1, …, K_P), or log p(z) as (K_1, …, K_P); counts the symbol probabilities it gives."""
+    """log p(c, z) as a table (C, K_1, …, K_P), or log p(z) as (K_1, …, K_P); counts the probabilities it gives."""
 
     def __init__(self, table: Tensor, grid: tuple[int, int], classes: bool = False) -> None:
         joint = table if classes else table[None]

@@ -13,7 +13,7 @@ from vq_sources.selection.enumeration import all_codes
 from vq_sources.selection.stochastic_beam_search import perturb
 
 SAMPLERS = [selection.ancestral, selection.stochastic_beam]
-RUNS = 1500
+RUNS = 1000
 
 
 def ordered_law(probs: list[float], size: int) -> dict[tuple[int, ...], float]:

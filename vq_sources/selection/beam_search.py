@@ -47,7 +47,7 @@ def beam(prior: AutoregressivePrior, n: int, *, generator: torch.Generator | Non
 def grow(
     prior: AutoregressivePrior, state: State, running: Float64[Tensor, " B"], width: int
 ) -> tuple[Int64[Tensor, "N P"], Float64[Tensor, " N"]]:
-    """Whole codes and their log p(z), from B prefixes with log-probabilities `running`; `width` are kept at each step."""
+    """Whole codes and their log p(z), from B prefixes of log-probability `running`; `width` are kept at each step."""
     for cardinality in prior.cardinalities[state.prefix.shape[1] :]:
         scores = (running[:, None] + prior.next_from(state)).flatten()
         chosen = best(scores, width)

@@ -1,0 +1,162 @@
+"""Distillation: a VQ model and a set of codes become a circuit, one product over pixels for each code under one sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+import pcircuits as pc
+from pcircuits.errors import FileFormatError, ParameterError
+from vq_sources.codes import CodeSet
+from vq_sources.errors import SelectionError
+from vq_sources.models.config import VQVAEConfig
+from vq_sources.models.files import Architectures, config_from_dict, config_to_dict
+from vq_sources.models.vqvae import VQVAE
+from vq_sources.protocols import VQSource, check_codes
+from vq_sources.quantizers.seeding import seeded
+
+__all__ = ["DecoderSource", "Weights", "distil", "load_circuit"]
+
+Weights = Literal["uniform", "prior", "bound"]
+"""How components are weighed: 1/N; p(z) renormalised on the set; or p(z) itself, a lower bound of the teacher."""
+
+
+class DecoderSource(nn.Module):
+    """The decoder of a VQ model as a source of leaf parameters: column n is decoded from code n when it is asked for.
+
+    **Arguments**
+
+    - `model`: a VQ model that is an `nn.Module`; it is kept, and trained if the compiled circuit is.
+    - `codes`: (N, P) int64.
+    """
+
+    architectures: ClassVar[Architectures] = {"VQVAE": (VQVAEConfig, VQVAE)}
+    codes: Tensor
+
+    def __init__(self, model: nn.Module, codes: Int64[Tensor, "N P"]) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module) or not isinstance(model, VQSource):
+            raise ParameterError(
+                f"a source of a circuit is an nn.Module with the attributes of vq_sources.protocols.VQSource, and "
+                f"{type(model).__name__} is not: distil with eager=True keeps the parameters instead"
+            )
+        check_codes(codes, model.cardinalities)
+        self.model = model
+        self.register_buffer("codes", codes)
+
+    def parameters_for(self, columns: Int64[Tensor, " n"]) -> dict[str, Tensor]:
+        """The parameters of every pixel under the chosen codes, each (D, n)."""
+        assert isinstance(self.model, VQSource)
+        return {name: value.T for name, value in self.model.likelihood(self.codes[columns]).items()}
+
+    def to_config(self) -> dict[str, Any]:
+        """What `from_config` needs: the model's architecture, and how many codes there are."""
+        config = config_to_dict(self.model.config)
+        return {"architecture": type(self.model).__name__, "config": config, "codes": list(self.codes.shape)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A source of the same shape; `load_state_dict` fills in the weights and the codes."""
+        name = config["architecture"]
+        if name not in cls.architectures:
+            known = ", ".join(cls.architectures)
+            raise FileFormatError(
+                f"the circuit's source is a model {name!r}, and only {known} can be rebuilt: "
+                f"pass load_circuit(path, architectures={{{name!r}: (its config's class, its class)}})"
+            )
+        config_class, build = cls.architectures[name]
+        with seeded(torch.Generator().manual_seed(0)):
+            model = build(config_from_dict(config_class, config["config"]))
+        return cls(model.eval(), torch.zeros(tuple(config["codes"]), dtype=torch.int64))
+
+
+def distil(
+    source: VQSource,
+    codes: CodeSet,
+    weights: Weights | Float[Tensor, "..."] = "uniform",
+    *,
+    classes: bool = False,
+    eager: bool = False,
+) -> pc.Circuit:
+    """A circuit from a VQ model and codes: c(x) = Σ_n w_n Π_v p(x_v | z_n).
+
+    With `weights="uniform"`, w_n = 1/N: equation (2) of the paper. With `"prior"`, w_n = p(z_n) / Σ_m p(z_m). With
+    `"bound"`, w_n = p(z_n): not normalised, below the teacher's p(x) = Σ_z p(z) p(x|z) everywhere, rising over nested
+    sets, and equal to it when the set is every code.
+
+    **Arguments**
+
+    - `source`: the VQ model.
+    - `codes`: N distinct codes with their log-probabilities under a prior.
+    - `weights`: a name as above; or w_n >= 0 itself, (N,), or (C, N) with a root for each of C classes. Weights that
+      sum to 1 stay so in training.
+    - `classes`: one root for each class, from `codes.log_joint`: "prior" gives p(x | c) on the set, "bound" gives lower
+      bounds of p(x, c).
+    - `eager`: decode once, and keep 2·N·D parameters that can be trained freely; by default the decoder stays the
+      source of all parameters, and trains as a whole.
+
+    **Raises** `ParameterError` for weights that do not fit, `SelectionError` for `classes` without `log_joint`,
+    `DataError` for codes of another grid.
+
+    **Source** "Distillation of a tractable model from the VQ-VAE", arXiv 2509.01400, equation (2).
+    """
+    check_codes(codes.codes, source.cardinalities)
+    height, width = source.data_shape
+    variables = range(height * width)
+    if eager:
+        with torch.no_grad():
+            made = {name: value.T for name, value in source.likelihood(codes.codes).items()}
+        pixels = pc.inputs(source.family, variables, {name: value.contiguous().cpu() for name, value in made.items()})
+    else:
+        if not isinstance(source, nn.Module):
+            raise ParameterError("a source without weights of its own cannot be kept: distil with eager=True")
+        pixels = pc.inputs(source.family, variables, pc.Sourced(DecoderSource(source, codes.codes), len(variables), len(codes)))
+    return pc.Circuit(pixels.prod().sum(_weights(codes, weights, classes)), variables=list(variables))
+
+
+def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool) -> pc.Parameter:
+    """The weights of the sum, (N,) or (C, N)."""
+    if isinstance(weights, Tensor):
+        return _given(weights, len(codes))
+    if classes and codes.log_joint is None:
+        raise SelectionError("a root for each class needs codes.log_joint: choose codes by a class-conditional prior")
+    log = codes.log_joint.T if classes and codes.log_joint is not None else codes.log_weights
+    log = log.detach().to(torch.float64).cpu()
+    if weights == "uniform":
+        return pc.Parameter(torch.full(log.shape, 1 / len(codes), dtype=torch.float64), pc.simplex, name="the weights 1/N")
+    if weights == "prior":
+        return pc.Parameter(torch.softmax(log, -1), pc.simplex, name="the weights p(z)")
+    if weights == "bound":
+        return pc.Parameter(log.exp(), pc.nonnegative, name="the weights p(z)")
+    raise ParameterError(f'weights are "uniform", "prior", "bound" or a tensor, not {weights!r}')
+
+
+def _given(weights: Tensor, count: int) -> pc.Parameter:
+    if weights.ndim not in (1, 2) or weights.shape[-1] != count:
+        raise ParameterError(f"weights of {count} codes have shape {tuple(weights.shape)}; they need ({count},) or (C, {count})")
+    value = weights.detach().cpu()
+    level = bool(((value.sum(-1) - 1).abs() < 1e-6).all())
+    value = value / value.sum(-1, keepdim=True) if level else value
+    return pc.Parameter(value, pc.simplex if level else pc.nonnegative, name="the weights of the codes")
+
+
+def load_circuit(
+    path: str, types: tuple[type, ...] = (), architectures: Mapping[str, Any] | None = None
+) -> pc.Circuit:
+    """A circuit from a file, with its VQ-VAE where that is the source of its parameters.
+
+    **Arguments**
+
+    - `path`: what `pcircuits.save` wrote.
+    - `types`: further families and sources of the user's.
+    - `architectures`: VQ models of the user's: name of the class to (class of its config, constructor from a config).
+
+    **Raises** `FileFormatError` as `pcircuits.load`.
+    """
+    known = {**DecoderSource.architectures, **(architectures or {})}
+    source = type("DecoderSource", (DecoderSource,), {"architectures": known}) if architectures else DecoderSource
+    return pc.load(path, types=(source, *types))
