@@ -16,11 +16,15 @@ from pcircuits.circuit.leaves import (
     Normal,
     inputs,
 )
+from pcircuits.circuit.marginal import marginalize
+from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Units
 from pcircuits.errors import CircuitError, EvidenceError, FileFormatError, ParameterError, PropertyError, ScopeError
 from pcircuits.io import SavableSource, load, save
 from pcircuits.parameters import Parameter, Sourced, nonnegative, positive, real, simplex, unit_interval
+from pcircuits.networkx import to_networkx
 from pcircuits.queries.compiled import CompiledCircuit
+from pcircuits.queries.condition import condition
 
 __all__ = [
     "Bernoulli",
@@ -45,14 +49,18 @@ __all__ = [
     "Units",
     "__version__",
     "concat",
+    "condition",
     "families",
     "inputs",
     "mixture",
     "nonnegative",
+    "normalise",
     "positive",
     "load",
+    "marginalize",
     "real",
     "save",
     "simplex",
+    "to_networkx",
     "unit_interval",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from pcircuits.families.interface import AbstractUnivariate
@@ -53,11 +53,11 @@ class VQSource(Protocol):
         """L: pixels are integers 0..L−1."""
         ...
 
-    def encode(self, images: Int[Tensor, "B H W"]) -> Int[Tensor, "B P"]:
+    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
         """The codes of images, int64."""
         ...
 
-    def likelihood(self, codes: Int[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
+    def likelihood(self, codes: Integer[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
         """The family's parameters of every pixel given codes."""
         ...
 

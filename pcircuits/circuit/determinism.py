@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
+from pcircuits.families import Indicator
 from pcircuits.parameters import Sourced
 
 __all__ = ["Determinism"]
@@ -81,10 +83,9 @@ class Determinism:
 
     def _input(self, array: Input) -> list[Support]:
         everywhere = Support({}, np.full(array.width, array.family.positive))
-        if isinstance(array.parameters, Sourced) or array.family.positive or array.family.size != 1:
+        if array.family.positive or not _has_table(array):
             return [everywhere] * array.regions
-        if array.family.base != "counting":
-            return [everywhere] * array.regions
+        assert not isinstance(array.parameters, Sourced)
         out = []
         for region, (label,) in enumerate(array.variables):
             column = self._circuit.column_of[label]
@@ -147,16 +148,23 @@ def _overlapping(inputs: Support) -> tuple[tuple[int, int] | None, tuple[int, in
     return None, doubtful
 
 
+def _has_table(array: Input) -> bool:
+    """Whether the supports of an array's units are known, state by state."""
+    family = array.family
+    known = family.base == "counting" and (family.states is not None or isinstance(family, Indicator))
+    return known and family.size == 1 and not isinstance(array.parameters, Sourced)
+
+
 def _states(circuit: Circuit) -> dict[int, int]:
-    """For each column of counted states, how many states any of its leaves can tell apart."""
+    """For each column with a table, how many states; those that no leaf is positive on need no place."""
     states: dict[int, int] = {}
     for array in circuit.inputs:
-        if array.family.base != "counting" or array.family.size != 1:
+        if not _has_table(array):
             continue
+        assert not isinstance(array.parameters, Sourced)
         declared = array.family.states
         if declared is None:
-            values = [] if isinstance(array.parameters, Sourced) else [p.value for p in array.parameters.values()]
-            declared = 2 + int(max((v.max().item() for v in values), default=0))  # one state more, for all the others
+            declared = 1 + max(int(p.value.max().item()) for p in array.parameters.values())
         for (label,) in array.variables:
             column = circuit.column_of[label]
             states[column] = max(states.get(column, 0), declared)
@@ -206,7 +214,7 @@ def _side_by_side(supports: list[Support]) -> Support:
 
 def _union(inputs: Support) -> Support:
     """The box around the inputs of a sum; exact where they are, and differ in one column at most."""
-    masks = {column: mask.any(0, keepdims=True) for column, mask in inputs.masks.items()}
+    masks = {column: np.asarray(mask.any(0, keepdims=True)) for column, mask in inputs.masks.items()}
     differing = sum(bool((mask != mask[:1]).any()) for mask in inputs.masks.values())
     exact = bool(inputs.exact.all()) and differing <= 1 and inputs.width > 0
     return _tidy(masks, np.array([exact]))
@@ -242,7 +250,7 @@ def _gather(children: list[list[Support]], child: list[int], region: list[int], 
     places = list(zip(child, region, strict=True))
     starts = [i for i, place in enumerate(places) if i == 0 or place != places[i - 1]] + [len(places)]
     parts = []
-    for begin, end in zip(starts, starts[1:], strict=False):
+    for begin, end in pairwise(starts):
         c, r = places[begin]
         parts.append(children[c][r].take(np.array(column[begin:end])))
     return _side_by_side(parts)

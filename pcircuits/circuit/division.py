@@ -114,9 +114,7 @@ class Division:
     def _mix(self, array: Mix, children: list[Kept], live: Index) -> Units:
         rows = [_rows(array, child, live) for child in array.children]
         shape = (len(live), array.width)
-        values = [
-            self._values[id(c)][torch.as_tensor(r)].expand(shape) for c, r in zip(array.children, rows, strict=True)
-        ]
+        values = [self._log_values(c, r).expand(shape) for c, r in zip(array.children, rows, strict=True)]
         weights = self._weights.mix(array.weights, torch.stack(values, -1), live)
         alive = (weights.value > 0).reshape(-1, len(children)).any(0).nonzero().flatten().tolist()
         inputs = [children[a].regions(rows[a]) for a in alive]
@@ -134,15 +132,22 @@ class Division:
         inputs = child.regions(live)
         if inputs.width == 1:
             return _widened(inputs, (len(live), array.width))
-        values = self._values[id(array.children[0])][torch.as_tensor(live)]
+        values = self._log_values(array.children[0], live)
         weights = self._weights.dense(array.weights, values, live, array.regions)
         if weights is array.weights and inputs is array.children[0]:
             return array
         return Sum(inputs, weights)
 
+    def _log_values(self, array: Units, rows: Index) -> Tensor:
+        """The log values of some regions of an array, (len(rows), K)."""
+        values = self._values[id(array)]
+        return values if _is_range(rows, array.regions) else values[torch.as_tensor(rows)]
+
 
 def _is_range(index: Index, size: int) -> bool:
-    return len(index) == size and bool((index == np.arange(size)).all())
+    if len(index) != size:
+        return False
+    return bool(index[0] == 0) if size == 1 else bool((index == np.arange(size)).all())
 
 
 def _unchanged(children: Sequence[Units], array: Units) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -9,12 +11,17 @@ from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.parameters import Parameter, simplex
 
-__all__ = ["log_masses", "log_weights"]
+__all__ = ["log_masses", "log_values", "log_weights"]
 
 
 def log_masses(circuit: Circuit) -> dict[int, Tensor]:
     """For each array (by id), log ∫ unit, (R, K) in float64; right where the circuit is smooth and decomposable."""
-    return fold(circuit.arrays, _combine)
+    return log_values(circuit, lambda array: torch.zeros(array.shape, dtype=torch.float64))
+
+
+def log_values(circuit: Circuit, leaves: Callable[[Input], Tensor]) -> dict[int, Tensor]:
+    """For each array (by id), the log of its units' values, (R, K) in float64, from those of the input units."""
+    return fold(circuit.arrays, lambda array, children: _combine(array, children, leaves))
 
 
 def log_weights(weights: Parameter) -> Tensor:
@@ -23,9 +30,9 @@ def log_weights(weights: Parameter) -> Tensor:
     return torch.log_softmax(log, -1) if weights.constraint is simplex else log
 
 
-def _combine(array: Units, children: list[Tensor]) -> Tensor:
+def _combine(array: Units, children: list[Tensor], leaves: Callable[[Input], Tensor]) -> Tensor:
     if isinstance(array, Input):
-        return torch.zeros(array.shape, dtype=torch.float64)
+        return leaves(array)
     if isinstance(array, Constant):
         return array.value.value.to("cpu", torch.float64).log().expand(array.shape)
     if isinstance(array, Wiring):

@@ -124,7 +124,7 @@ class Pools(nn.Module):
                 part = parameter.value.reshape(-1, *tail)[start : start + (1 << 22)]
                 converted = parameter.constraint.unconstrain(part.to(torch.float64)).to(self._dtype)
                 where = slots[start : start + (1 << 22)]
-                if where[-1] - where[0] == len(where) - 1:
+                if _consecutive(where):
                     raw[int(where[0]) : int(where[-1]) + 1] = converted.to(raw.device)
                 else:
                     raw[torch.as_tensor(where, device=raw.device)] = converted.to(raw.device)
@@ -142,7 +142,7 @@ class Pools(nn.Module):
         pool = self.pools[key]
         assert isinstance(pool, Pool)
         shape = (len(pieces), *request.block)
-        contiguous_blocks = all(s[r * n] + n - 1 == s[(r + 1) * n - 1] for _, n, s, r in pieces)
+        contiguous_blocks = all(_consecutive(s[r * n : (r + 1) * n]) for _, n, s, r in pieces)
         if (starts == starts[0]).all() and contiguous_blocks:  # one row for all of them
             return ParameterView(pool, int(starts[0]), None, (1, *request.block), len(pieces))
         if contiguous_blocks and (np.diff(starts) == size).all():
@@ -184,3 +184,8 @@ def _entries(parameter: Parameter) -> int:
 def _block_entries(parameter: Parameter, block: tuple[int, ...]) -> int:
     size = int(np.prod(block))
     return size // parameter.shape[-1] if parameter.constraint.event_ndim else size
+
+
+def _consecutive(slots: Index) -> bool:
+    """Whether slots follow each other one by one (the ends alone do not tell: what is between may be permuted)."""
+    return len(slots) == 1 or bool((np.diff(slots) == 1).all())

@@ -16,7 +16,7 @@ from pcircuits.program.program import Program
 from pcircuits.program.reports import Density, Report
 from pcircuits.program.steps.step import Maximise, State
 
-__all__ = ["Engine", "Question"]
+__all__ = ["Engine", "Question", "require_possible", "variables_of"]
 
 
 class Engine:
@@ -25,7 +25,7 @@ class Engine:
     def __init__(self, circuit: Circuit, program: Program, dtype: torch.dtype, device: torch.device) -> None:
         self.circuit, self.program = circuit, program
         self.dtype, self.device = dtype, device
-        self.variables = Variables(circuit.variables, tuple(_states(circuit)))
+        self.variables = variables_of(circuit)
 
     @cached_property
     def deterministic_sums(self) -> list[Maximise]:
@@ -127,6 +127,11 @@ def require_possible(log_values: Tensor) -> None:
             f"the evidence in row{'s' if len(impossible) > 1 else ''} {shown} has probability zero: nothing follows from it. "
             "model.log_prob(evidence) says which rows are possible"
         )
+
+
+def variables_of(circuit: Circuit) -> Variables:
+    """The columns of a circuit's data."""
+    return Variables(circuit.variables, tuple(_states(circuit)))
 
 
 def _states(circuit: Circuit) -> list[int]:

@@ -44,6 +44,7 @@ def check_family(family: AbstractUnivariate, parameters: Parameters, *, draws: i
         _mode_is_largest,
         _moments,
         _observed_values_are_kept,
+        _missing_values_leave_no_trace,
         _broadcasts_as_the_engine_calls,
         _impossible_values_have_zero_gradients,
         _gradients,
@@ -198,6 +199,23 @@ def _observed_values_are_kept(case: _Case) -> None:
     case.close(family.moment(3, kept, ~seen, p), kept**3, "moment 3 given the value")
     case.close(family.variance(kept, ~seen, p), torch.zeros(1).double(), "the variance given the value")
     case.close(family.expectation(torch.cos, kept, ~seen, p), kept.cos(), "the expectation of cos given the value")
+
+
+def _missing_values_leave_no_trace(case: _Case) -> None:
+    """NaN where nothing is observed reaches neither values nor gradients."""
+    x, seen = case.missing(case.units)
+    leaves = {name: value.clone().requires_grad_() for name, value in case.parameters.items()}
+    for label, value in (
+        ("log_prob", case.family.log_prob(x, seen, leaves)),
+        ("log_mode", case.family.log_mode(x, seen, leaves)),
+        ("the expectation of cos", case.family.expectation(torch.cos, x, seen, leaves)),
+    ):
+        if not value.requires_grad:
+            continue
+        found = torch.autograd.grad(value.sum(), list(leaves.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(leaves, found, strict=True):
+            if gradient is not None and bool(gradient.isnan().any()):
+                raise AssertionError(f"the gradient of {label} of {case.family} for {name} is NaN where x is missing")
 
 
 def _broadcasts_as_the_engine_calls(case: _Case) -> None:

@@ -143,7 +143,9 @@ class TestVerdicts:
 
     def test_require_names_the_query_the_property_the_witness_and_the_remedy(self):
         verdict = check(A * A).decomposable
-        with pytest.raises(pc.PropertyError, match=r"log_prob needs a decomposable circuit, .* share {'a'}\. Drop one\."):
+        with pytest.raises(
+            pc.PropertyError, match=r"log_prob needs a decomposable circuit, .* share {'a'}\. Drop one\."
+        ):
             verdict.require("log_prob", "Drop one.")
         check(A).decomposable.require("log_prob", "")
 

@@ -88,7 +88,7 @@ def test_one_unit_that_broadcasts_is_the_child_of_all():
 
 
 def test_several_roots_from_a_list(diamond):
-    a, b, left, right, _ = diamond
+    _, _, left, right, _ = diamond
     circuit = pc.Circuit([left, right])
     assert circuit.num_roots == 2
     assert circuit.children(circuit.unit(circuit.root, 0, 1)) == [circuit.unit(right)]

@@ -28,6 +28,7 @@ CASES = [
     (families.DiscretizedNormal(17), BINS),
     (families.DiscretizedNormal(256, 0.05), BINS),
     (families.DiscretizedNormal(2), BINS),
+    (families.DiscretizedNormal(8, 0.9), BINS),
     (families.DiscretizedLogistic(17), BINS),
     (families.DiscretizedLogistic(256, 0.05), BINS),
     (families.DiscretizedLogistic(2), BINS),

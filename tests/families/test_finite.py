@@ -119,6 +119,11 @@ def test_draws_take_one_uniform_each_and_never_an_impossible_state():
     assert torch.equal(single.double(), values)
 
 
+def test_a_uniform_number_of_zero_draws_the_first_possible_state(monkeypatch):
+    monkeypatch.setattr(finite, "uniform", lambda shape, like, generator: torch.zeros(shape, dtype=torch.float64))
+    assert Categorical(3).draw({"probs": torch.tensor([0.0, 0.4, 0.6], dtype=torch.float64)}, None).item() == 1
+
+
 def test_bad_numbers_of_states_are_refused():
     with pytest.raises(ParameterError, match="num_states of Categorical is 0"):
         Categorical(0)

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from pcircuits.errors import CircuitError
-from vq_sources.data import Dataset, Split, load
+from vq_sources.data import Split, load
 from vq_sources.data.splits import fixed_order, stratified_order
 from vq_sources.errors import DataError
 
@@ -181,20 +181,6 @@ def test_a_torchvision_of_another_torch_is_explained(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(builtins, "__import__", mismatched)
     with pytest.raises(ImportError, match="does not fit this torch"):
         load("mnist")
-
-
-def test_data_of_ones_own_is_checked() -> None:
-    good = Split(torch.zeros(2, 3, 4, dtype=torch.int64), torch.tensor([0, 1]))
-    data = Dataset("own", 4, (3, 4), 2, good, good, good)
-    assert torch.equal(data.train.batch[0], good.images)
-    for bad, message in [
-        (Split(torch.zeros(2, 3, 3, dtype=torch.int64), torch.tensor([0, 1])), "shape"),
-        (Split(torch.full((2, 3, 4), 4), torch.tensor([0, 1])), "0..3"),
-        (Split(torch.zeros(2, 3, 4, dtype=torch.int64), torch.tensor([0, 2])), "label 1 is 2"),
-        (Split(torch.zeros(2, 3, 4, dtype=torch.int64), torch.tensor([0])), "labels must be"),
-    ]:
-        with pytest.raises(DataError, match=message):
-            Dataset("own", 4, (3, 4), 2, good, bad, good)
 
 
 @pytest.mark.needs_images

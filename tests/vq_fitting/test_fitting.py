@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pcircuits.families import Normal
 from pcircuits.learning import EpochRecord, FitSettings
 from vq_sources.data import Dataset, EncodedDataset, EncodedSplit, Split, load
 from vq_sources.errors import DataError
@@ -76,8 +77,11 @@ def test_encoding_leaves_the_model_as_it_was(model: VQVAE, data: Dataset) -> Non
 class Stochastic(nn.Module):
     """A source that encodes at random unless it is in evaluation mode, and fails on request."""
 
-    grid, cardinalities, data_shape, levels = (1, 2), (2, 2), (8, 8), 17
+    grid, cardinalities, data_shape, levels, family = (1, 2), (2, 2), (8, 8), 17, Normal()
     fails = False
+
+    def likelihood(self, codes: Tensor) -> dict[str, Tensor]:
+        return {name: torch.full((len(codes), 64), 0.5) for name in ("loc", "scale")}
 
     def encode(self, images: Tensor) -> Tensor:
         assert not torch.is_grad_enabled()
@@ -89,12 +93,12 @@ class Stochastic(nn.Module):
 
 def test_a_source_without_weights_is_encoded_in_evaluation_mode(data: Dataset) -> None:
     source = Stochastic()
-    found = encode(source, data)  # type: ignore[arg-type]
+    found = encode(source, data)
     assert found.train.codes.shape == (200, 2)
     assert found.train.codes.dtype == torch.int64
     source.fails = True
     with pytest.raises(RuntimeError, match="broken"):
-        encode(source, data)  # type: ignore[arg-type]
+        encode(source, data)
     assert source.training
 
 

@@ -80,7 +80,7 @@ def test_shares_and_pseudo_counts_are_checked():
     with pytest.raises(ConfigError, match=r"uniform_share is 1\.5"):
         EmpiricalPrior((1, 2), 3, uniform_share=1.5)
     with pytest.raises(ConfigError, match="smoothing is -1"):
-        IndependentPrior((1, 2), 3, smoothing=-1)
+        IndependentPrior((1, 2), 3, smoothing=-1.0)
 
 
 def test_class_probabilities_may_be_given_and_are_checked():

@@ -14,8 +14,7 @@ def dequantise(
 ) -> Float[Tensor, "*shape"]:
     """A point of each pixel's bin: (v + u) / L with u ~ U[0, 1), in [v/L, (v + 1)/L) also after rounding.
 
-    The expected log-density of these points is a lower bound of the integers' log-probability under the density's bin
-    masses, up to D log L.
+    E_u[log p((v + u) / L)] − D log L ≤ log P(v): a density of these points bounds the mass of the D pixels' bins.
 
     **Arguments**
 

@@ -49,7 +49,7 @@ class VQVAEConfig:
     grid: tuple[int, int] = (2, 2)
     num_codes: int = 16
     family: AbstractUnivariate = field(default_factory=Normal)
-    min_std: float = 0.02
+    min_std: float = 0.01
     hidden: int = 64
     hidden_at_image: int = 16
     blocks: int = 1

@@ -1,22 +1,22 @@
-"""Models to files and back: one safetensors file with the weights, and the architecture and its config in the header."""
+"""Models to files and back: one safetensors file, with architecture and config in its header."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import nn
 
 from pcircuits.errors import CircuitError, FileFormatError
 from pcircuits.families import FAMILIES, AbstractFamily
+from pcircuits.learning.files import write_whole
 from vq_sources.quantizers.seeding import seeded
 
 __all__ = ["Architectures", "config_from_dict", "config_to_dict", "load_model", "save_model"]
@@ -45,12 +45,7 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "config": json.dumps(config_to_dict(model.config)),
     }
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(save(state, metadata=header))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda temporary: save_file(state, temporary, metadata=header))
 
 
 def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn.Module:
@@ -72,8 +67,11 @@ def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
-        raise FileFormatError(f"{path} cannot be read as a model ({error}): it is truncated, altered or no model") from error
+        raise FileFormatError(
+            f"{path} cannot be read as a model ({error}): it is truncated, altered or no model"
+        ) from error
     config_class, build = _architecture(path, header, architectures)
+    model: nn.Module
     try:
         config = config_from_dict(config_class, json.loads(header["config"]))
         with seeded(torch.Generator().manual_seed(0)):

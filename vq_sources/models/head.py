@@ -21,8 +21,8 @@ def bounded_scale(raw: Float[Tensor, "..."], smallest: float) -> Float[Tensor, "
 
     **Example**
 
-    >>> float(bounded_scale(torch.tensor(0.0), 0.01))
-    0.1...
+    >>> round(float(bounded_scale(torch.tensor(0.0), 0.01)), 6)
+    0.1
     """
     return torch.exp(math.log(smallest) * (0.5 - torch.atan(raw) / math.pi))
 

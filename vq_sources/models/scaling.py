@@ -37,7 +37,7 @@ def strides_between(data_shape: tuple[int, int], grid: tuple[int, int]) -> list[
 
 
 def downsampling(inputs: int, outputs: int, stride: tuple[int, int]) -> nn.Conv2d:
-    """A strided convolution whose kernel overlaps its neighbours by one pixel on each side: (H, W) to (H, W) / stride."""
+    """A strided convolution, (H, W) to (H, W) / stride, whose kernels overlap by one pixel on each side."""
     kernel = tuple(s + 2 if s > 1 else 3 for s in stride)
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=1)  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Integer
 from torch import Tensor
 
 __all__ = ["CodebookReport", "codebook_report", "perplexity"]
@@ -31,7 +31,7 @@ class CodebookReport:
     distinct_grids: int
 
 
-def codebook_report(codes: Int[Tensor, "N P"], num_codes: int) -> CodebookReport:
+def codebook_report(codes: Integer[Tensor, "N P"], num_codes: int) -> CodebookReport:
     """Perplexity, active codes and distinct grids of the codes of a split.
 
     **Example**
@@ -44,12 +44,12 @@ def codebook_report(codes: Int[Tensor, "N P"], num_codes: int) -> CodebookReport
         images=len(codes),
         num_codes=num_codes,
         perplexity=perplexity(codes, num_codes),
-        active_codes=int(codes.unique().numel()),
-        distinct_grids=len(codes.unique(dim=0)),
+        active_codes=int(torch.unique(codes).numel()),
+        distinct_grids=len(torch.unique(codes, dim=0)),
     )
 
 
-def perplexity(codes: Int[Tensor, "N P"], num_codes: int) -> float:
+def perplexity(codes: Integer[Tensor, "N P"], num_codes: int) -> float:
     """exp(−Σ_k f_k log f_k), f_k the frequency of code k over all rows and positions; 0 where there are no codes.
 
     **Example**

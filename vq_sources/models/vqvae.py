@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractUnivariate
+from vq_sources.data.pixels import dequantise, scale
 from vq_sources.models.config import VQVAEConfig
 from vq_sources.models.head import LocationScaleHead
 from vq_sources.models.scaling import ResidualBlock, downsampling, strides_between
@@ -82,7 +83,7 @@ class VQVAE(nn.Module):
     def levels(self) -> int:
         return self.config.levels
 
-    def encode(self, images: Int[Tensor, "B H W"]) -> Int[Tensor, "B P"]:
+    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
         """The codes of images, (B, P) int64, row-major; the codebook stays as it is, in training mode too.
 
         **Raises** `DataError` for images of another shape or with values outside 0..levels−1.
@@ -91,7 +92,7 @@ class VQVAE(nn.Module):
         with torch.no_grad():
             return self.quantizer.encode(self._vectors(images))
 
-    def likelihood(self, codes: Int[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
+    def likelihood(self, codes: Integer[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
         """The parameters `loc` and `scale` of every pixel given codes, each (N, D), differentiable in the weights.
 
         **Raises** `DataError` for codes of another shape or out of range.
@@ -99,7 +100,7 @@ class VQVAE(nn.Module):
         check_codes(codes, self.cardinalities)
         return self._decode(self.quantizer.decode(codes))
 
-    def reconstruct(self, images: Int[Tensor, "B H W"]) -> dict[str, Float[Tensor, "B D"]]:
+    def reconstruct(self, images: Integer[Tensor, "B H W"]) -> dict[str, Float[Tensor, "B D"]]:
         """`likelihood(encode(images))`."""
         return self.likelihood(self.encode(images))
 
@@ -135,7 +136,7 @@ class VQVAE(nn.Module):
         kept = max(1, _K_MEANS_VECTORS // self.config.positions)
         chosen = images[torch.randperm(len(images))[:kept].to(images.device)]
         with torch.no_grad():
-            vectors = torch.cat([self._vectors(chunk) for chunk in chosen.split(_CHUNK)])
+            vectors = torch.cat([self._vectors(chunk) for chunk in torch.split(chosen, _CHUNK)])
         self.quantizer.initialise(vectors.flatten(0, 1))
 
     def _vectors(self, images: Tensor) -> Tensor:
@@ -145,23 +146,20 @@ class VQVAE(nn.Module):
 
     def _decode(self, vectors: Tensor) -> dict[str, Tensor]:
         """(N, P, d) to parameters, each (N, D)."""
-        grid = vectors.transpose(1, 2).unflatten(2, self.grid)  # (N, d, h, w)
+        grid = vectors.transpose(1, 2).reshape(-1, self.config.codebook_dim, *self.grid)  # (N, d, h, w)
         parameters: dict[str, Tensor] = self.head(self.decoder(grid))
         return parameters
 
     def _unit(self, images: Tensor) -> Tensor:
-        """The middle of each pixel's bin, in [0, 1]."""
-        return (images.to(self.head.bias.dtype) + 0.5) / self.levels
+        return scale(images, self.levels, self.head.bias.dtype)
 
     def _observations(self, images: Tensor) -> Tensor:
         """What the family is a distribution of, (B, D): pixels, or (pixel + u) / levels for a density."""
-        pixels = images.flatten(1).to(self.head.bias.dtype)
+        pixels, dtype = images.flatten(1), self.head.bias.dtype
         if self.family.base == "counting":
-            return pixels
-        fixed = None if self.training else torch.Generator().manual_seed(0)
-        device = pixels.device if fixed is None else fixed.device
-        u = torch.rand(pixels.shape, generator=fixed, dtype=pixels.dtype, device=device)
-        return (pixels + u.to(pixels.device)) / self.levels
+            return pixels.to(dtype)
+        generator = torch.default_generator if self.training else torch.Generator().manual_seed(0)
+        return dequantise(pixels, self.levels, generator, dtype)
 
 
 def _widths(config: VQVAEConfig) -> list[int]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from vq_sources.errors import ConfigError, SelectionError
@@ -52,7 +52,7 @@ class ClassMarginal(AutoregressivePrior):
         [[0.0, 0.0, 1.0]]
     """
 
-    def __init__(self, prior: AutoregressivePrior, class_probs: Float64[Tensor, " C"] | None = None) -> None:
+    def __init__(self, prior: AutoregressivePrior, class_probs: Float[Tensor, " C"] | None = None) -> None:
         if prior.num_classes is None:
             raise SelectionError(f"this {type(prior).__name__} has no classes to sum out: use it as it is")
         super().__init__(prior.grid, prior.cardinalities)
@@ -101,7 +101,10 @@ class ClassMarginal(AutoregressivePrior):
         prefix = conditionals[0].prefix
         upcoming = None
         if prefix.shape[1] < self.positions:
-            upcoming = torch.stack([self.prior.next_from(state) for state in conditionals], 1)
+            shape = (len(prefix), self.classes, self.cardinalities[prefix.shape[1]])
+            upcoming = torch.empty(shape, dtype=torch.float64, device=prefix.device)
+            for c, state in enumerate(conditionals):
+                upcoming[:, c] = self.prior.next_from(state)
         rows = torch.arange(len(prefix), device=prefix.device)
         return MarginalState(prefix, None, conditionals, log_joint, upcoming, rows)
 

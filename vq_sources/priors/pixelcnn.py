@@ -135,7 +135,10 @@ class PixelCNN(AutoregressivePrior):
         return self._top(self._features(vertical, horizontal, label, dropout)).flatten(1, 2)
 
     def _features(self, vertical: Tensor, horizontal: Tensor, label: Tensor | None, dropout: bool) -> Tensor:
-        for layer in self.stack:
+        rows = horizontal.shape[1]
+        for depth, layer in enumerate(self.stack):
+            # Each layer above reaches one row further up; what lies higher is not looked at again.
+            vertical = vertical[:, -(rows + len(self.stack) - depth) :]
             vertical, horizontal = layer(vertical, horizontal, label, dropout)
         return horizontal
 

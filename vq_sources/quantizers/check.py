@@ -57,7 +57,7 @@ _SUSPECTS: tuple[_Suspect, ...] = (
 
 
 def check_quantizer(module: nn.Module) -> None:
-    """Raise `QuantizerError` unless, in eval mode, `module` decodes its codes to its output and leaves itself as it was.
+    """Raise `QuantizerError` unless, in eval mode, `module` decodes its codes to its output and keeps its state.
 
     A copy runs on fixed vectors of a 2 × 3 grid: two forward passes agree, no state moves, decode(encode) equals the
     forward pass, codes are integers (B, P) in range. `module` itself is not run.

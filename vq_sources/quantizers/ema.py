@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from vq_sources.errors import QuantizerError
 from vq_sources.quantizers.wrapped import WrappedQuantizer
 
 __all__ = ["ema_quantizer"]
@@ -41,9 +40,7 @@ def ema_quantizer(
     try:
         from vector_quantize_pytorch import VectorQuantize
     except ImportError as error:
-        raise QuantizerError(
-            'a VQ model needs vector-quantize-pytorch: pip install "pcircuits[vq]"'
-        ) from error
+        raise ImportError('A VQ model needs vector-quantize-pytorch: pip install "pcircuits[vq]".') from error
     module = VectorQuantize(
         dim=dim,
         codebook_size=num_codes,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 __all__ = ["AbstractQuantizer", "Quantized"]
@@ -44,9 +44,9 @@ class AbstractQuantizer(nn.Module, ABC):
         """Quantise, with gradients passed straight through to `vectors`."""
 
     @abstractmethod
-    def encode(self, vectors: Float[Tensor, "B P d"]) -> Int[Tensor, "B P"]:
+    def encode(self, vectors: Float[Tensor, "B P d"]) -> Int64[Tensor, "B P"]:
         """The codes of vectors, int64."""
 
     @abstractmethod
-    def decode(self, codes: Int[Tensor, "B P"]) -> Float[Tensor, "B P d"]:
+    def decode(self, codes: Integer[Tensor, "B P"]) -> Float[Tensor, "B P d"]:
         """The quantised vectors of codes."""

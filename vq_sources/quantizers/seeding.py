@@ -16,7 +16,7 @@ def seeded(generator: torch.Generator | None = None) -> Iterator[None]:
 
     **Arguments**
 
-    - `generator`: where the seed comes from; None draws it from the global generator, which then moves by that one draw.
+    - `generator`: where the seed comes from; None draws it from the global generator (which moves by that draw).
 
     **Example**
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
-from vq_sources.quantizers.check import check_quantizer, decode
 from vq_sources.errors import QuantizerError
+from vq_sources.quantizers.check import check_quantizer, decode
 from vq_sources.quantizers.interface import AbstractQuantizer, Quantized
 from vq_sources.quantizers.seeding import seeded
 
@@ -74,13 +74,13 @@ class WrappedQuantizer(AbstractQuantizer):
         quantized, codes, loss = self.module(vectors, freeze_codebook=frozen)
         return Quantized(quantized, codes.to(torch.int64), loss.sum())
 
-    def encode(self, vectors: Float[Tensor, "B P d"]) -> Int[Tensor, "B P"]:
+    def encode(self, vectors: Float[Tensor, "B P d"]) -> Int64[Tensor, "B P"]:
         self._require_codebook()
         with torch.no_grad(), _evaluating(self.module):
             codes: Tensor = self.module(vectors)[1]
         return codes.to(torch.int64)
 
-    def decode(self, codes: Int[Tensor, "B P"]) -> Float[Tensor, "B P d"]:
+    def decode(self, codes: Integer[Tensor, "B P"]) -> Float[Tensor, "B P d"]:
         self._require_codebook()
         return decode(self.module, codes)
 

@@ -114,16 +114,14 @@ class Oracle:
         )
         return {label: variance for label, (_, variance) in found.items()}
 
-    def posterior(self, unit: Unit, evidence: Row | None = None) -> list[float]:
-        """p(input i of a sum unit | the unit is used, evidence), in the order of its weights."""
-        position = self._position(unit)
-        node = self.graph.nodes[position]
+    def posterior(self, unit: Unit, evidence: Row | None = None, root: int = 0) -> list[float]:
+        """P(a sum unit is used, and takes its input i | evidence), in the order of its weights."""
+        node = self.graph.nodes[self._position(unit)]
         if not isinstance(node, SumNode):
             raise CircuitError(f"{unit} is not a sum unit")
-        values = self._values(evidence or {})
-        if values[position] == -math.inf:
-            raise EvidenceError(f"{unit} is zero under the evidence")
-        return shares(node.log_terms(values))
+        if not (used := self.flow(unit, evidence, root)):
+            return [0.0] * len(node.children)
+        return [used * share for share in shares(node.log_terms(self._values(evidence or {})))]
 
     def flow(self, unit: Unit, evidence: Row | None = None, root: int = 0) -> float:
         """The flow of a unit, ∂ log root / ∂ log unit: the posterior probability that it is used."""

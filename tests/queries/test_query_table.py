@@ -1,0 +1,165 @@
+"""Every query on every circuit of the table, compiled in every way, against the oracle."""
+
+import math
+
+import pytest
+import torch
+
+import pcircuits as pc
+
+
+def cosine(x):
+    return torch.cos(x) if isinstance(x, torch.Tensor) else math.cos(x)
+
+
+def test_log_prob(cell):
+    case = cell.case
+    want = case.answer("log_prob", lambda: [[case.oracle.log_value(case.row(r), k) for k in case.roots] for r in case.rows])
+    got = cell.model.log_prob(case.rows)
+    cell.close(got, want if len(case.roots) > 1 else want[:, 0])
+    seen = ~case.rows.isnan()
+    assert torch.equal(cell.model.log_prob((case.rows.nan_to_num(nan=0.0), seen)), got)
+    for root in case.roots:
+        cell.close(cell.of_root(root).log_prob(case.rows), want[:, root])
+
+
+def test_conditional_log_prob(cell):
+    case = cell.case
+    asked = torch.where(case.given.isnan(), case.rows[-1], case.given)
+    asked[::2, 0] = torch.nan
+
+    def compute():
+        pairs = [(case.row(x), case.row(e)) for x, e in zip(asked, case.given, strict=True)]
+        return [[case.oracle.log_prob(x, e, root) for root in case.roots] for x, e in pairs]
+
+    want = case.answer("conditional", compute)
+    for root in case.roots:
+        cell.close(cell.of_root(root).given(case.given).log_prob(asked), want[:, root])
+    cell.close(cell.model.given(case.given).log_prob(asked), want if len(case.roots) > 1 else want[:, 0])
+
+
+def test_probability_of_a_box(cell):
+    case = cell.case
+    lower = torch.tensor([[v[min(1, len(v) - 1)] if d % 2 else -math.inf for d, v in enumerate(case.values)]])
+    upper = torch.tensor([[v[-2] if d != 1 else math.inf for d, v in enumerate(case.values)]])
+    lower, upper = lower.double(), upper.double()
+
+    def compute(rows):
+        low, high = dict(zip(case.circuit.variables, lower[0].tolist(), strict=True)), dict(
+            zip(case.circuit.variables, upper[0].tolist(), strict=True)
+        )
+        return [[case.oracle.log_probability(low, high, case.row(e), root) for root in case.roots] for e in rows]
+
+    free = case.answer("box", lambda: compute([torch.full_like(lower[0], math.nan)]))
+    want = case.answer("box given", lambda: compute(case.given))
+    for root in case.roots:
+        cell.close(cell.of_root(root).log_probability(lower[0], upper[0]), free[0, root])
+        cell.close(cell.of_root(root).probability(lower[0], upper[0]), free[0, root].exp())
+        given = cell.of_root(root).given(case.given)
+        cell.close(given.log_probability(lower, upper), want[:, root])
+        named = {label: high for label, high in zip(case.circuit.variables, upper[0].tolist(), strict=True)}
+        cell.close(given.log_probability(lower.expand(len(case.given), -1), named), want[:, root])
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("statistic", ["mean", "variance", "third moment", "expectation"])
+def test_statistics(cell, statistic, given):
+    case = cell.case
+    oracle = {
+        "mean": case.oracle.mean,
+        "variance": case.oracle.variance,
+        "third moment": lambda e, root: case.oracle.moment(3, e, root),
+        "expectation": lambda e, root: case.oracle.expectation(cosine, e, root),
+    }
+    ours = {
+        "mean": lambda m: m.mean(),
+        "variance": lambda m: m.variance(),
+        "third moment": lambda m: m.moment(3),
+        "expectation": lambda m: m.expectation(cosine),
+    }
+    for root in case.roots:
+        want = case.by_variable(statistic, oracle[statistic], given, root)
+        model = cell.of_root(root)
+        cell.close(ours[statistic](model.given(case.given) if given else model), want)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_posterior(cell, given):
+    case = cell.case
+    rows = case.given if given else torch.full((1, case.rows.shape[1]), math.nan, dtype=torch.float64)
+
+    def of_unit(unit, row, root):
+        used = case.oracle.flow(unit, row, root)
+        arity = len(case.circuit.children(unit))
+        return [used * p for p in case.oracle.posterior(unit, row)] if used > 0 else [0.0] * arity
+
+    def compute(array, root):
+        units = [[case.circuit.unit(array, r, k) for k in range(array.width)] for r in range(array.regions)]
+        return [[[of_unit(unit, case.row(row), root) for unit in region] for region in units] for row in rows]
+
+    for number, array in enumerate(case.circuit.sums[:8]):
+        for root in case.roots:
+            want = case.answer(("posterior", given, number, root), lambda a=array, k=root: compute(a, k))
+            want = want[:, 0, 0] if array.shape == (1, 1) else want
+            model = cell.of_root(root)
+            got = model.given(rows).posterior(array) if given else model.posterior(array)[None]
+            cell.close(got, want)
+            unit = case.circuit.unit(array, array.regions - 1, array.width - 1)
+            alone = model.given(rows).posterior(unit)
+            cell.close(alone, want if array.shape == (1, 1) else want[:, -1, -1])
+
+
+def test_samples_are_possible_and_keep_the_evidence(cell):
+    case = cell.case
+    for root in case.roots:
+        model = cell.of_root(root)
+        free = model.sample(4, generator=torch.Generator().manual_seed(0))
+        assert free.shape == (4, len(case.circuit.variables))
+        assert free.dtype == cell.dtype
+        assert bool((model.log_prob(free) > -math.inf).all())
+        drawn = model.given(case.given).sample(3, generator=torch.Generator().manual_seed(1))
+        assert drawn.shape == (3, *case.given.shape)
+        assert not drawn.isnan().any()
+        seen = ~case.given.isnan()
+        assert torch.equal(drawn.double()[:, seen], case.given[seen].expand(3, -1))
+        assert bool((model.log_prob(drawn.flatten(0, 1)) > -math.inf).all())
+        again = model.given(case.given).sample(3, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(drawn, again)
+
+
+def test_most_probable_completion(cell):
+    case = cell.case
+    deterministic = case.circuit.check().deterministic.holds
+    for root in case.roots:
+        best = case.answer(("map", root), lambda k=root: [case.oracle.map(case.row(e), k).log_prob for e in case.given])
+        bound = case.answer(
+            ("bound", root),
+            lambda k=root: [
+                case.oracle.upper_bound(case.row(e), case.circuit.check().determinism.regions, k) for e in case.given
+            ],
+        )
+        model = cell.of_root(root).given(case.given)
+        found = model.map(exact=False)
+        seen = ~case.given.isnan()
+        assert torch.equal(found.assignment.double()[seen], case.given[seen])
+        value = torch.tensor(
+            [
+                case.oracle.log_prob(case.row(x), case.row(e), root)
+                for x, e in zip(found.assignment, case.given, strict=True)
+            ],
+            dtype=torch.float64,
+        )
+        cell.close(found.log_prob, value)
+        cell.close(found.upper_bound, bound)
+        slack = 2 * cell.tolerance * best.abs().clamp(min=1.0)
+        assert bool((found.upper_bound.double() >= best - slack).all())
+        assert bool((found.upper_bound >= found.log_prob).all())
+        assert torch.equal(found.exact | (value < best - slack) | (bound > best - slack), torch.ones_like(found.exact))
+        if deterministic:
+            proved = model.map()
+            cell.close(proved.log_prob, best)
+            assert bool(proved.exact.all())
+            assert torch.equal(proved.assignment, found.assignment)
+        else:
+            with pytest.raises(pc.PropertyError, match=r"map needs a deterministic circuit.*exact=False"):
+                model.map()

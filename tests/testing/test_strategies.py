@@ -1,0 +1,149 @@
+"""What the strategies draw: the variety that they promise."""
+
+import math
+
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+import pcircuits as pc
+from pcircuits.circuit.units import Mix, Outer, Product, Sum, Wiring
+from pcircuits.parameters import simplex
+from pcircuits.testing import Enumeration, Oracle
+from pcircuits.testing.strategies import boxes, broken_circuits, circuits, evidence, histogram, is_shared, rows
+
+SAMPLE = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def drawn(strategy, options=SAMPLE):
+    """Examples of a strategy at a fixed seed."""
+    found = []
+
+    @seed(7)
+    @options
+    @given(strategy)
+    def collect(example):
+        found.append(example)
+
+    collect()
+    return found
+
+
+SOME = drawn(circuits(max_roots=3))
+
+
+def test_a_fifth_are_deep_and_shared():
+    deep = sum(circuit.summary().depth >= 4 and is_shared(circuit) for circuit in SOME)
+    print(histogram(SOME))
+    assert deep >= len(SOME) / 5
+
+
+def test_every_kind_of_unit_and_family():
+    arrays = [array for circuit in SOME for array in circuit.arrays]
+    for kind in (Sum, Mix, Product, Outer, Wiring, pc.Constant, pc.Input):
+        assert sum(isinstance(array, kind) for array in arrays) >= 10, kind
+    assert any(isinstance(array, Product) and array.groups is not None for array in arrays)
+    families = {type(array.family).__name__ for array in arrays if isinstance(array, pc.Input)}
+    assert families == {
+        "Bernoulli",
+        "Categorical",
+        "DiscretizedLogistic",
+        "DiscretizedNormal",
+        "Indicator",
+        "Normal",
+    }
+    assert {array.weights.value.ndim for array in arrays if isinstance(array, Sum)} == {1, 2, 3}
+    assert {array.weights.value.ndim for array in arrays if isinstance(array, Mix)} == {1, 3}
+    assert any(array.regions > 1 and array.width > 1 for array in arrays)
+
+
+def test_every_kind_of_weight():
+    weights = [array.weights for circuit in SOME for array in circuit.sums]
+    assert any(bool((w.value == 0).any()) for w in weights)
+    assert any(w.constraint is simplex for w in weights)
+    assert any(w.constraint is not simplex and abs(w.value.sum() - 1) > 0.1 for w in weights)
+    assert any(bool((w.value > 1e9).any()) for w in weights)
+    assert any(w.value.dtype == torch.float32 for w in weights)
+    assert any(not w.trainable for w in weights)
+
+
+def test_tied_parameters_labels_columns_and_roots():
+    def tied(circuit):
+        owners = [id(a.weights) for a in circuit.sums]
+        owners += [id(p) for a in circuit.inputs for p in a.parameters.values()]
+        return len(set(owners)) < len(owners)
+
+    assert sum(map(tied, SOME)) >= 20
+    labels = [label for circuit in SOME for label in circuit.variables]
+    assert {type(label) for label in labels} == {int, str}
+    assert any(circuit.variables != tuple(sorted(circuit.variables)) for circuit in SOME)
+    assert {circuit.num_roots for circuit in SOME} == {1, 2, 3}
+
+
+def test_every_circuit_is_small_has_all_its_variables_and_positive_mass():
+    for circuit in SOME:
+        assert circuit.scope(circuit.root) == set(circuit.variables)
+        oracle = Oracle(circuit)
+        assert len(oracle.graph.nodes) < 600
+        assert all(oracle.log_value({}, root) > -math.inf for root in range(circuit.num_roots))
+
+
+def test_finite_circuits_can_be_enumerated():
+    for circuit in drawn(circuits(densities=False), settings(SAMPLE, max_examples=40)):
+        assert 1 <= len(Enumeration(circuit).log_values) <= 200
+
+
+def test_broken_circuits_break_both_properties():
+    assert {what for _, what in drawn(broken_circuits(), settings(SAMPLE, max_examples=30))} == {
+        "smooth",
+        "decomposable",
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_possible_evidence_is_possible(data):
+    circuit = data.draw(circuits(max_roots=2))
+    seen = data.draw(evidence(circuit, possible=True))
+    assert all(Oracle(circuit).log_value(seen, root) > -math.inf for root in range(circuit.num_roots))
+
+
+def test_evidence_is_likely_unlikely_and_impossible_complete_and_missing():
+    pairs = drawn(circuits().flatmap(lambda c: st.tuples(st.just(c), evidence(c))))
+    values = [Oracle(circuit).log_value(row) for circuit, row in pairs]
+    assert sum(value == -math.inf for value in values) >= 10
+    assert sum(-math.inf < value < -1000 for value in values) >= 10
+    assert sum(value > -20 for value in values) >= 50
+    assert any(not row for _, row in pairs)
+    assert any(len(row) == len(circuit.variables) > 1 for circuit, row in pairs)
+
+
+def test_rows_are_batches_with_nan_where_missing():
+    circuit = pc.Circuit(pc.Bernoulli(["a", "b"], 0.5).prod())
+    batches = drawn(rows(circuit, max_size=3), settings(SAMPLE, max_examples=50))
+    assert {batch.shape for batch in batches} == {(1, 2), (2, 2), (3, 2)}
+    assert all(batch.dtype == torch.float64 for batch in batches)
+    assert any(bool(batch.isnan().any()) for batch in batches)
+    seen = torch.cat(batches)
+    assert set(seen[~seen.isnan()].tolist()) == {0.0, 1.0}
+
+
+def test_indicators_alone_leave_a_state_that_is_impossible():
+    circuit = pc.Circuit(0.5 * pc.Indicator("a", 0) + 0.5 * pc.Indicator("a", 1))
+    values = {row.get("a") for row in drawn(evidence(circuit), settings(SAMPLE, max_examples=50))}
+    assert values == {None, 0.0, 1.0, 2.0}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_boxes_have_their_bounds_in_order(data):
+    circuit = data.draw(circuits())
+    lower, upper = data.draw(boxes(circuit))
+    assert all(low <= upper.get(label, math.inf) for label, low in lower.items())
+
+
+def test_the_histogram():
+    tree = pc.Circuit(pc.Bernoulli("a", 0.5) * pc.Bernoulli("b", 0.5))
+    assert not is_shared(tree)
+    assert histogram([tree, tree]).splitlines()[1].split() == ["1", "2", "0"]
+    assert histogram(SOME).splitlines()[-1].startswith("depth >= 4 and shared: ")
