@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -59,7 +59,7 @@ class DecoderSource(nn.Module):
         return {"architecture": type(self.model).__name__, "config": config, "codes": list(self.codes.shape)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> DecoderSource:
         """A source of the same shape; `load_state_dict` fills in the weights and the codes."""
         name = config["architecture"]
         if name not in cls.architectures:

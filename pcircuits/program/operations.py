@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Self
+from typing import TypeVar
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 Index = NDArray[np.int64]
+Op = TypeVar("Op", bound="Operation")
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ class Operation(ABC):
         return ()
 
     @abstractmethod
-    def take(self, order: Index) -> Self:
+    def take(self: Op, order: Index) -> Op:
         """The operation on some of its rows, in a given order."""
 
-    def moved(self, first: int, new: Index) -> Self:
+    def moved(self: Op, first: int, new: Index) -> Op:
         """The operation at row `first`, after the rows it reads moved: old row i is now row new[i]."""
         return replace(self, first=first)
 
@@ -111,7 +112,7 @@ class InputOp(Operation):
     parameters: dict[str, ParameterRows] | Sourced
     source_rows: Index | None = None
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> InputOp:
         columns = self.columns[order]
         if isinstance(self.parameters, Sourced):
             assert self.source_rows is not None
@@ -126,7 +127,7 @@ class ConstantOp(Operation):
 
     value: ParameterRows
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> ConstantOp:
         return replace(self, count=len(order), value=self.value.take(order))
 
 
@@ -139,10 +140,10 @@ class ProductOp(Operation):
     def reads(self) -> tuple[Reads, ...]:
         return (self.edges,)
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> ProductOp:
         return replace(self, count=len(order), edges=self.edges.take(order))
 
-    def moved(self, first: int, new: Index) -> Self:
+    def moved(self, first: int, new: Index) -> ProductOp:
         return replace(self, first=first, edges=self.edges.renumbered(new))
 
 
@@ -156,10 +157,10 @@ class OuterOp(Operation):
     def reads(self) -> tuple[Reads, ...]:
         return self.factors
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> OuterOp:
         return replace(self, count=len(order), factors=tuple(f.take(order) for f in self.factors))
 
-    def moved(self, first: int, new: Index) -> Self:
+    def moved(self, first: int, new: Index) -> OuterOp:
         return replace(self, first=first, factors=tuple(f.renumbered(new) for f in self.factors))
 
 
@@ -173,10 +174,10 @@ class MixOp(Operation):
     def reads(self) -> tuple[Reads, ...]:
         return (self.edges,)
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> MixOp:
         return replace(self, count=len(order), edges=self.edges.take(order), weights=self.weights.take(order))
 
-    def moved(self, first: int, new: Index) -> Self:
+    def moved(self, first: int, new: Index) -> MixOp:
         return replace(self, first=first, edges=self.edges.renumbered(new))
 
 
@@ -191,10 +192,10 @@ class SumOp(Operation):
     def reads(self) -> tuple[Reads, ...]:
         return (self.edges,)
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> SumOp:
         return replace(self, count=len(order), edges=self.edges.take(order), weights=self.weights.take(order))
 
-    def moved(self, first: int, new: Index) -> Self:
+    def moved(self, first: int, new: Index) -> SumOp:
         return replace(self, first=first, edges=self.edges.renumbered(new))
 
 
@@ -205,7 +206,7 @@ class FusedOp(Operation):
     leaves: InputOp
     arity: int
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> FusedOp:
         leaves = (order[:, None] * self.arity + np.arange(self.arity)).ravel()
         return replace(self, count=len(order), leaves=self.leaves.take(leaves))
 
@@ -218,7 +219,7 @@ class MixtureOp(Operation):
     weights: ParameterRows
     inputs: int
 
-    def take(self, order: Index) -> Self:
+    def take(self, order: Index) -> MixtureOp:
         return replace(self, count=len(order), product=self.product.take(order), weights=self.weights.take(order))
 
 

@@ -78,6 +78,10 @@ class ParameterView(nn.Module):
         raw = self._pool[0].raw
         return (raw.data_ptr(), raw._version, raw.dtype, raw.device)
 
+    def trainable(self) -> bool:
+        """Whether a gradient can flow into the values."""
+        return self._pool[0].raw.requires_grad
+
     def _shaped(self, flat: Tensor) -> Tensor:
         lead = int(np.prod(self.shape)) // (flat.shape[1] if flat.ndim == 2 else 1)
         chosen = flat[self.start : self.start + lead] if self.index is None else flat.index_select(0, self.index)

@@ -132,7 +132,7 @@ class Program(nn.Module):
         """The log values of the roots, (B, C), and the pass's state; values that are not kept are let go when read."""
         steps = self._steps()
         flags = list(maximise) if maximise is not None else [False] * len(steps)
-        state = State(report, [None] * len(steps), flags, self.memory)
+        state = State(report, [None] * len(steps), flags, self.memory, keep)
         for step in steps:
             state.values[step.index] = step.up(state)
             if not keep:

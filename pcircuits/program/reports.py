@@ -16,9 +16,6 @@ __all__ = ["Box", "Density", "Mode", "Report"]
 class Report(ABC):
     """A question to the leaves, for B rows: the tensors (B, D) it depends on, and the answer for gathered entries."""
 
-    matrix_form = False
-    """Whether leaves of exponential families answer with their densities, so that products are matrix products."""
-
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
         """The evidence, each (B, D)."""
@@ -43,8 +40,6 @@ class Density(Report):
 
     x: Tensor
     observed: Tensor
-
-    matrix_form = True
 
     def tensors(self) -> tuple[Tensor, ...]:
         return self.x, self.observed

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 
 import pcircuits as pc
-from pcircuits.testing import Enumeration
+from pcircuits.circuit.mass import log_masses
+from pcircuits.testing import Enumeration, Oracle
 from pcircuits.testing.strategies import broken_circuits, circuits
 
 A, B, C = (pc.Bernoulli(label, 0.5) for label in "abc")
@@ -189,3 +190,19 @@ def test_circuits_built_wrong_are_found_out(broken):
 def test_normalised_is_what_enumeration_sums_to(circuit):
     total = sum(Enumeration(circuit).enumerate().values())
     assert circuit.check().normalised.holds is (abs(total - 1) < 1e-6)
+
+
+def test_masses_of_an_outer_product_are_in_the_order_of_its_units():
+    outer = A.sum([[2.0], [3.0]]).outer(B.sum([[5.0], [7.0], [11.0]]))
+    circuit = pc.Circuit(outer)
+    assert log_masses(circuit)[id(outer)].exp().flatten().tolist() == pytest.approx([10, 14, 22, 15, 21, 33])
+
+
+@settings(max_examples=60, deadline=None)
+@given(circuits(max_roots=2))
+def test_masses_of_all_units_are_the_oracles(circuit):
+    oracle, masses = Oracle(circuit), log_masses(circuit)
+    values = oracle.graph.evaluate(lambda leaf: 0.0)
+    for array in circuit.arrays:
+        wanted = [[values[position] for position in row] for row in oracle.graph.places[id(array)]]
+        assert masses[id(array)].tolist() == [pytest.approx(row, rel=1e-12, abs=1e-12) for row in wanted]

@@ -269,12 +269,12 @@ def test_constants_become_one():
 
 
 def test_regions_that_are_partly_constant():
-    both = concat([Bernoulli("a", 0.2), Bernoulli("c", 0.3)], axis="regions")
-    other = concat([Bernoulli("b", 0.4), Constant(2.0)], axis="regions")
+    both = concat([Bernoulli("a", 0.2), Bernoulli("c", 0.3), Bernoulli("d", 0.6)], axis="regions")
+    other = concat([Bernoulli("b", 0.4), Constant(2.0), Bernoulli("e", 0.7)], axis="regions")
     circuit = Circuit((both * other).prod())
     marginal = marginalize(circuit, "a")
     slow, fast = Oracle(circuit), Oracle(marginal)
-    row = {"b": 1.0, "c": 0.0}
+    row = {"b": 1.0, "c": 0.0, "d": 1.0, "e": 1.0}
     assert close(fast.log_value(row), slow.log_value(row) - slow.log_value({}))
 
 

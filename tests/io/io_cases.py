@@ -63,6 +63,7 @@ def decoder(regions: int = 3, width: int = 4) -> Decoder:
         for parameter in made.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
     made.codes.copy_(torch.arange(2 * width).reshape(width, 2))
+    made.weight.bias.requires_grad_(False)
     return made.eval()
 
 

@@ -172,6 +172,17 @@ def test_impossible_structures(tmp_path, good, table, place, value, message):
     rewrite_and_refuse(tmp_path / "d.pc", structure, tensors, message)
 
 
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("value", [-1, 5])
+def test_wiring_to_units_that_do_not_exist(tmp_path, place, value):
+    pixels = Normal(0, torch.zeros(1, 3), 1.0)
+    for wired, which in ((pixels[0, [2]], place), (pixels[0], min(place, 1))):
+        save(Circuit(wired.sum([1.0] * wired.width)), tmp_path / "c.pc")
+        structure, tensors = read(tmp_path / "c.pc")
+        tensors["integers"][int(tensors["integer_counts"][0]) + which] = value
+        rewrite_and_refuse(tmp_path / "d.pc", structure, tensors)
+
+
 def test_a_cycle(tmp_path):
     save(Circuit(0.5 * Bernoulli("a", 0.5) + 0.5 * Bernoulli("a", 0.1)), tmp_path / "c.pc")
     structure, tensors = read(tmp_path / "c.pc")

@@ -113,6 +113,17 @@ def test_repeated_values_are_stored_once(tmp_path):
     assert os.path.getsize(tmp_path / "c.pc") < 4 * 500 * 100 + 20_000
 
 
+def test_repeats_beyond_what_a_reader_takes_are_stored_in_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("pcircuits.io.parameters.LARGEST_EXPANSION", 250)
+    circuit = Circuit(Normal(range(10), torch.zeros(10, 20), 0.5).prod().sum([0.05] * 20) * Bernoulli("b", 0.5))
+    first = circuit.inputs[0].parameters["scale"]
+    again = Normal(range(10, 20), torch.zeros(10, 20), first.value[:1].expand(10, 20))
+    save(Circuit(circuit.root * again.prod()[0, 0]), tmp_path / "c.pc")
+    one, other = (a.parameters["scale"].value for a in load(tmp_path / "c.pc").inputs if a.regions == 10)
+    assert (one.stride(), other.stride()) == ((0, 0), (20, 1))
+    assert torch.equal(one, other)
+
+
 def test_a_single_number_of_odd_stride(tmp_path):
     circuit = Circuit(Normal(0, torch.zeros(1).expand(1, 1), torch.ones(3, 3).T[:1, :1]))
     save(circuit, tmp_path / "c.pc")

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
@@ -29,17 +30,20 @@ def drawn(strategy, options=SAMPLE):
     return found
 
 
-SOME = drawn(circuits(max_roots=3))
+@pytest.fixture(scope="module")
+def some():
+    """300 circuits."""
+    return drawn(circuits(max_roots=3))
 
 
-def test_a_fifth_are_deep_and_shared():
-    deep = sum(circuit.summary().depth >= 4 and is_shared(circuit) for circuit in SOME)
-    print(histogram(SOME))
-    assert deep >= len(SOME) / 5
+def test_a_fifth_are_deep_and_shared(some):
+    deep = sum(circuit.summary().depth >= 4 and is_shared(circuit) for circuit in some)
+    print(histogram(some))
+    assert deep >= len(some) / 5
 
 
-def test_every_kind_of_unit_and_family():
-    arrays = [array for circuit in SOME for array in circuit.arrays]
+def test_every_kind_of_unit_and_family(some):
+    arrays = [array for circuit in some for array in circuit.arrays]
     for kind in (Sum, Mix, Product, Outer, Wiring, pc.Constant, pc.Input):
         assert sum(isinstance(array, kind) for array in arrays) >= 10, kind
     assert any(isinstance(array, Product) and array.groups is not None for array in arrays)
@@ -57,8 +61,8 @@ def test_every_kind_of_unit_and_family():
     assert any(array.regions > 1 and array.width > 1 for array in arrays)
 
 
-def test_every_kind_of_weight():
-    weights = [array.weights for circuit in SOME for array in circuit.sums]
+def test_every_kind_of_weight(some):
+    weights = [array.weights for circuit in some for array in circuit.sums]
     assert any(bool((w.value == 0).any()) for w in weights)
     assert any(w.constraint is simplex for w in weights)
     assert any(w.constraint is not simplex and abs(w.value.sum() - 1) > 0.1 for w in weights)
@@ -67,21 +71,21 @@ def test_every_kind_of_weight():
     assert any(not w.trainable for w in weights)
 
 
-def test_tied_parameters_labels_columns_and_roots():
+def test_tied_parameters_labels_columns_and_roots(some):
     def tied(circuit):
         owners = [id(a.weights) for a in circuit.sums]
         owners += [id(p) for a in circuit.inputs for p in a.parameters.values()]
         return len(set(owners)) < len(owners)
 
-    assert sum(map(tied, SOME)) >= 20
-    labels = [label for circuit in SOME for label in circuit.variables]
+    assert sum(map(tied, some)) >= 20
+    labels = [label for circuit in some for label in circuit.variables]
     assert {type(label) for label in labels} == {int, str}
-    assert any(circuit.variables != tuple(sorted(circuit.variables)) for circuit in SOME)
-    assert {circuit.num_roots for circuit in SOME} == {1, 2, 3}
+    assert any(circuit.variables != tuple(sorted(circuit.variables)) for circuit in some)
+    assert {circuit.num_roots for circuit in some} == {1, 2, 3}
 
 
-def test_every_circuit_is_small_has_all_its_variables_and_positive_mass():
-    for circuit in SOME:
+def test_every_circuit_is_small_has_all_its_variables_and_positive_mass(some):
+    for circuit in some:
         assert circuit.scope(circuit.root) == set(circuit.variables)
         oracle = Oracle(circuit)
         assert len(oracle.graph.nodes) < 600
@@ -142,8 +146,8 @@ def test_boxes_have_their_bounds_in_order(data):
     assert all(low <= upper.get(label, math.inf) for label, low in lower.items())
 
 
-def test_the_histogram():
+def test_the_histogram(some):
     tree = pc.Circuit(pc.Bernoulli("a", 0.5) * pc.Bernoulli("b", 0.5))
     assert not is_shared(tree)
     assert histogram([tree, tree]).splitlines()[1].split() == ["1", "2", "0"]
-    assert histogram(SOME).splitlines()[-1].startswith("depth >= 4 and shared: ")
+    assert histogram(some).splitlines()[-1].startswith("depth >= 4 and shared: ")

@@ -103,6 +103,7 @@ def test_training_fits_codes_whose_symbols_depend_on_each_other_and_on_the_class
     # Only the first symbol is random: log 4 nats, of which 128 codes show nearly all.
     assert loss.item() < 1.45
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in prior.parameters())
+    assert all(bool(layer.by_class.grad.flatten(1).any(1).all()) for layer in prior.stack)
 
 
 def test_unequal_alphabets_share_no_mass():

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from pcircuits.program.fetch import Visits
 from pcircuits.program.operations import FusedOp, MixtureOp
 from pcircuits.program.pools import Pools
-from pcircuits.program.steps.leaf_products import LeafProducts
+from pcircuits.program.steps.leaf_products import LeafColumns, LeafProducts
 from pcircuits.program.numbers import log_matmul
 from pcircuits.program.steps.step import Choice, Reader, State, Step, value_of
 from pcircuits.program.steps.sums import DenseWeights, edge_flows, reduce_logs
@@ -29,10 +29,10 @@ class FusedStep(Step):
         self.product = LeafProducts(op, pools, source, device)
 
     def up(self, state: State) -> Tensor:
-        return self.product.values(state, self.product.parameters_of(0, self.width), self.width)
+        return self.product.values(state, self.product.columns_of(0, self.width, state.memory))
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        self.product.read(reader, self.product.parameters_of(0, self.width), flow)
+        self.product.read(reader, self.product.columns_of(0, self.width, state.memory), flow)
 
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
         self.product.settle(visits.row, visits.column, visits.sample, choice)
@@ -99,15 +99,26 @@ class MixtureStep(Step):
 
     def _partial(self, state: State, logs: Tensor, begin: int, end: int) -> Callable[[], Tensor]:
         def run() -> Tensor:
-            parameters = self.product.parameters_of(begin, end)
+            columns = self.product.columns_of(begin, end, state.memory)
             maximise = state.maximise[self.index]
             out = []
             for _, part in self._rows(state):
-                values = self.product.values(part, parameters, end - begin)
+                values = self._product_values(part, columns, begin)
                 out.append(self._reduced(values, logs[:, :, begin:end], maximise))
             return torch.cat(out, 1)
 
         return run
+
+    def _product_values(self, part: State, columns: LeafColumns, begin: int) -> Tensor:
+        """The products of a range of columns, (R, B, n); kept for the way down where all of them fit a share of memory."""
+        kept = part.saved.get((self, begin))
+        if isinstance(kept, Tensor):
+            return kept
+        values = self.product.values(part, columns)
+        size = self.count * part.report.rows * self.inputs * values.element_size()
+        if part.keep and not values.requires_grad and 4 * size <= part.memory:
+            part.saved[self, begin] = values
+        return values
 
     def _reduced(self, values: Tensor, logs: Tensor, maximise: bool | Tensor) -> Tensor:
         """(R, B, n) and weights (R, O, n) to (R, B, O)."""
@@ -119,14 +130,14 @@ class MixtureStep(Step):
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
         logs, total = self.weights.logs(), value_of(state, self)
         for begin, end in self._ranges(state):
-            parameters = self.product.parameters_of(begin, end)
+            columns = self.product.columns_of(begin, end, state.memory)
             below = []
             for rows, part in self._rows(state):
-                values = self.product.values(part, parameters, end - begin)
+                values = self._product_values(part, columns, begin)
                 share = self._shares(values, logs[:, :, begin:end], total[:, rows], flow[:, rows])
                 reader.edges(self.index, rows, begin, lambda s=share: torch.stack(list(s()), 2))  # type: ignore[misc]
                 below.append(_added(share()))
-            self.product.read(reader, parameters, torch.cat(below, 1))
+            self.product.read(reader, columns, torch.cat(below, 1))
 
     def _shares(self, values: Tensor, logs: Tensor, total: Tensor, flow: Tensor) -> Callable[[], Iterator[Tensor]]:
         """The flows (R, B, n) into the inputs, one output after the other."""
@@ -155,12 +166,12 @@ class MixtureStep(Step):
         begin, end = span
         rows, place = batch.unique(return_inverse=True)
         asked = State(state.report.take(rows), [], state.maximise, state.memory)
-        parameters = self.product.parameters_of(begin, end)
+        columns = self.product.columns_of(begin, end, state.memory)
         at = 0
         for _, part in self._rows(asked):
             size = part.report.rows
             here = (place >= at) & (place < at + size)
-            values = self.product.values(part, parameters, end - begin)
+            values = self.product.values(part, columns)
             some = visits.where(here)
             scores = values[some.row, place[here] - at] + logs[some.row, some.column, begin:end]
             picked = begin + choice.chooser.pick(scores)

@@ -55,6 +55,16 @@ class LeafParameters(nn.Module):
         whole = {name: self._values(name) for name in self.views}
         return {name: v[row, 0 if v.shape[1] == 1 else column] for name, v in whole.items()}
 
+    def version(self) -> tuple[object, ...]:
+        """A key that changes when stored parameters may have changed."""
+        return tuple(view.raw_version() for view in self.views.values() if isinstance(view, ParameterView))
+
+    def trainable(self) -> bool:
+        """Whether a gradient can flow into these parameters."""
+        if self.source is not None:
+            return True
+        return any(view.trainable() for view in self.views.values() if isinstance(view, ParameterView))
+
     def _values(self, name: str) -> Tensor:
         view = self.views[name]
         assert isinstance(view, ParameterView)

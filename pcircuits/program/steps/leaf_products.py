@@ -15,7 +15,7 @@ from pcircuits.program.reports import Density, Report
 from pcircuits.program.steps.inputs import LeafParameters
 from pcircuits.program.steps.step import Choice, Reader, State
 
-__all__ = ["LeafProducts"]
+__all__ = ["LeafColumns", "LeafProducts"]
 
 TABLE_COLUMNS = 64
 """Columns of a table that are looked up together: more of them fall out of the cache."""
@@ -36,6 +36,25 @@ class Pairs:
     """(R·A,): the most frequent pair of each leaf row."""
 
 
+@dataclass(frozen=True)
+class MatrixForm:
+    """Natural parameters about a centre (R·A,), each (R, A, n), in the dtype of the products; `result` is the answer's."""
+
+    centre: Tensor
+    natural: list[Tensor]
+    constant: Tensor
+    result: torch.dtype
+
+
+@dataclass(frozen=True)
+class LeafColumns:
+    """A range of columns: parameters (R·A, n or 1, *event), and their matrix form where they have an accurate one."""
+
+    parameters: Parameters
+    width: int
+    matrix: MatrixForm | None
+
+
 class LeafProducts(nn.Module):
     """Products over A input units: row r and factor a are leaf row r·A + a.
 
@@ -51,57 +70,74 @@ class LeafProducts(nn.Module):
         self.count, self.arity, self.width = op.count, op.arity, op.width
         self.family = op.leaves.family
         self.leaves = LeafParameters(op.leaves, pools, source, device)
+        self._held: dict[tuple[int, int], tuple[object, LeafColumns]] = {}
         self.register_buffer("columns", torch.as_tensor(op.leaves.columns[:, 0], device=device), persistent=False)
 
-    def parameters_of(self, begin: int, end: int) -> dict[str, Tensor]:
-        """Parameters (R·A, n or 1, *event) of a range of columns."""
-        return self.leaves.columns(begin, end)
+    def columns_of(self, begin: int, end: int, memory: int) -> LeafColumns:
+        """A range of columns, with what is derived from their parameters and not from data.
 
-    def values(self, state: State, parameters: Parameters, width: int) -> Tensor:
-        """The logs of the products of `width` columns with these parameters, (R, B, n)."""
-        if state.report.matrix_form and isinstance(self.family, AbstractExponentialFamily):
-            assert isinstance(state.report, Density)
-            centre = self.family.centre({name: value.detach() for name, value in parameters.items()})
-            dtype = self._matrix_dtype(self.family, parameters, centre)
-            if dtype is not None:
-                return self._matrix(self.family, state.report, parameters, centre, dtype)
-        return self._table(state, parameters, width)
+        That is kept for the next call while no parameter has changed and no gradient is wanted, where all of it fits a
+        share of the bound on memory.
+        """
+        small = 2 * 8 * 4 * self.count * self.arity * self.width <= memory
+        keep = small and self.leaves.source is None and not self._wants_gradient()
+        version = self.leaves.version() if keep else None
+        held = self._held.get((begin, end))
+        if held is not None and held[0] == version and keep:
+            return held[1]
+        made = self._derived(self.leaves.columns(begin, end), end - begin)
+        if keep:
+            self._held[begin, end] = (version, made)
+        return made
 
-    def _matrix_dtype(self, family: AbstractExponentialFamily, parameters: Parameters, centre: Tensor) -> torch.dtype | None:
-        """The dtype in which the terms that cancel leave enough digits, or None where float64 does not."""
+    def _wants_gradient(self) -> bool:
+        return torch.is_grad_enabled() and self.leaves.trainable()
+
+    def _derived(self, parameters: Parameters, width: int) -> LeafColumns:
+        """Parameters with their matrix form, in a dtype in which the terms that cancel leave enough digits."""
+        family = self.family
+        if not isinstance(family, AbstractExponentialFamily):
+            return LeafColumns(parameters, width, None)
+        centre = family.centre({name: value.detach() for name, value in parameters.items()})
         with torch.no_grad():
-            lost = family.cancellation(parameters, centre.unsqueeze(-1))
-            lost = lost.unflatten(0, (self.count, self.arity)).sum(1).max().to(torch.float64).item()
+            lost = 2 * self._by_product(family.cancellation(parameters, centre.unsqueeze(-1))).sum(1).max().double().item()
         own = centre.dtype
-        for dtype in (own, torch.float64):
-            if lost * torch.finfo(dtype).eps <= _TOLERANCE.get(own, 1e-9):
-                return dtype
-        return None
+        fits = [d for d in (own, torch.float64) if lost * torch.finfo(d).eps <= _TOLERANCE.get(own, 1e-9)]
+        if not fits:
+            return LeafColumns(parameters, width, None)
+        wide = {name: value.to(fits[0]) for name, value in parameters.items()}
+        centre = centre.to(fits[0])
+        natural, constant = family.natural_parameters(wide, centre.unsqueeze(-1))
+        matrix = MatrixForm(centre, [self._by_product(n) for n in natural], self._by_product(constant), own)
+        return LeafColumns(parameters, width, matrix)
 
-    def _matrix(
-        self, family: AbstractExponentialFamily, report: Density, parameters: Parameters, centre: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        own = centre.dtype
-        centre = centre.to(dtype)
-        natural, constant = family.natural_parameters({n: p.to(dtype) for n, p in parameters.items()}, centre.unsqueeze(-1))
-        statistics = family.sufficient_statistics(report.x[:, self.columns].to(dtype), centre)
+    def _by_product(self, leaves: Tensor) -> Tensor:
+        """(R·A, ...) to (R, A, ...)."""
+        return leaves.unflatten(0, (self.count, self.arity))
+
+    def values(self, state: State, columns: LeafColumns) -> Tensor:
+        """The logs of the products of a range of columns, (R, B, n)."""
+        if columns.matrix is not None and isinstance(state.report, Density):
+            return self._matrix(state.report, columns.matrix)
+        return self._table(state, columns.parameters, columns.width)
+
+    def _matrix(self, report: Density, form: MatrixForm) -> Tensor:
+        """log p(x | n) = Σ_v m_v [Σ_t η_vnt T_t(x_v − c_v) + h_vn], m the mask of what was observed."""
+        assert isinstance(self.family, AbstractExponentialFamily)
         observed = report.observed[:, self.columns]
-        complete = bool(observed.all())
-        total = self._product(observed.to(dtype), constant) if not complete else None
-        for statistic, parameter in zip(statistics, natural, strict=True):
-            seen = statistic if complete else torch.where(observed, statistic, 0.0)
-            term = self._product(seen, parameter)
-            total = term if total is None else total + term
-        assert total is not None
-        if complete:
-            total = total + constant.unflatten(0, (self.count, self.arity)).sum(1).unsqueeze(1)
-        return total.to(own)
+        statistics = self.family.sufficient_statistics(report.x[:, self.columns].to(form.centre.dtype), form.centre)
+        if bool(observed.all()):
+            total = form.constant.sum(1, keepdim=True).expand(-1, report.rows, -1)
+        else:
+            statistics = [torch.where(observed, statistic, 0.0) for statistic in statistics]
+            total = torch.matmul(self._rows_of(observed.to(form.centre.dtype)), form.constant)
+        for statistic, natural in zip(statistics, form.natural, strict=True):
+            total = torch.baddbmm(total, self._rows_of(statistic), natural)
+        return total.to(form.result)
 
-    def _product(self, data: Tensor, parameter: Tensor) -> Tensor:
-        """(B, R·A) by (R·A, n), in blocks: (R, B, n)."""
-        return torch.matmul(
-            data.unflatten(1, (self.count, self.arity)).transpose(0, 1), parameter.unflatten(0, (self.count, self.arity))
-        )
+    def _rows_of(self, data: Tensor) -> Tensor:
+        """(B, R·A) to (R, B, A)."""
+        return data.unflatten(1, (self.count, self.arity)).transpose(0, 1)
 
     def _table(self, state: State, parameters: Parameters, width: int) -> Tensor:
         pairs = self._pairs(state)
@@ -128,6 +164,9 @@ class LeafProducts(nn.Module):
         bags = pairs.entry.reshape(batch * self.count, self.arity)
         return embedding_bag(bags, table.contiguous(), mode="sum").view(batch, self.count, -1).transpose(0, 1)
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_held": {}}
+
     def _pairs(self, state: State) -> Pairs:
         """The distinct pairs of the rows at hand, found once for each pass."""
         found = state.saved.get(self)
@@ -135,9 +174,9 @@ class LeafProducts(nn.Module):
             found = state.saved[self] = _distinct(state.report, self.columns)
         return found
 
-    def read(self, reader: Reader, parameters: Parameters, flow: Tensor) -> None:
+    def read(self, reader: Reader, columns: LeafColumns, flow: Tensor) -> None:
         """Hand the flow (R, B, n) of products to a reader, as the flow of all their leaves."""
-        shaped = {n: p.unflatten(0, (self.count, self.arity)) for n, p in parameters.items()}
+        shaped = {name: self._by_product(value) for name, value in columns.parameters.items()}
         reader.leaves(self.family, self.columns.view(self.count, self.arity, 1), shaped, flow)
 
     def settle(self, row: Tensor, column: Tensor, sample: Tensor, choice: Choice) -> None:

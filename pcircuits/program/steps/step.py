@@ -23,13 +23,15 @@ Maximise = bool | Tensor
 class State:
     """What one pass over some rows of data holds: the question, and the values computed so far.
 
-    `values[i]` is (R, B, K): the logs of step i's units. `saved` is for what a step keeps from up for choose.
+    `values[i]` is (R, B, K): the logs of step i's units. `keep` says that another pass over these values follows,
+    and `saved` is for what a step keeps for it.
     """
 
     report: Report
     values: list[Tensor | None]
     maximise: list[Maximise]
     memory: int
+    keep: bool = False
     saved: dict[object, object] = field(default_factory=dict)
 
 

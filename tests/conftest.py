@@ -1,0 +1,37 @@
+"""Every signature is checked at run time, but in tests of errors, which run as a user's code does."""
+
+from collections.abc import Iterator
+
+import pytest
+from jaxtyping import config, install_import_hook
+
+install_import_hook(["pcircuits", "vq_sources"], "beartype.beartype")
+
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _as_users_run_it(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Without the checks of signatures where a test is about errors: `@pytest.mark.errors`."""
+    if request.node.get_closest_marker("errors") is None:
+        yield
+        return
+    config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def _one_default_dtype() -> Iterator[None]:
+    """Tests compute in float64, and leave nothing of that behind."""
+    before = torch.get_default_dtype()
+    yield
+    assert torch.get_default_dtype() is before, "a test changed torch's default dtype"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that take minutes or need files are asked for by name (-m slow, -m needs_images)."""
+    if not config.option.markexpr:
+        config.option.markexpr = "not slow and not needs_images"
