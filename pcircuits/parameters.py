@@ -165,13 +165,13 @@ CONSTRAINTS: dict[str, Constraint] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Parameter:
     """A value with a constraint; two units that hold the same object are tied.
 
     **Arguments**
 
-    - `value`: a tensor, kept with its dtype until compilation; never changed.
+    - `value`: a tensor, kept with its dtype until compilation and never changed; or numbers, kept in float64.
     - `constraint`: one of `real`, `positive`, `nonnegative`, `unit_interval`, `simplex`, `fixed`.
     - `trainable`: False freezes it.
 
@@ -180,18 +180,19 @@ class Parameter:
 
     value: Tensor
     constraint: Constraint
-    trainable: bool = True
-    name: str = "parameter"
+    trainable: bool
+    name: str
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.value, Tensor):
-            object.__setattr__(self, "value", torch.as_tensor(self.value, dtype=torch.float64))
-        if not self.value.dtype.is_floating_point:
-            object.__setattr__(self, "value", self.value.to(torch.float64))
-        object.__setattr__(self, "value", self.value.detach())
-        if self.constraint is fixed:
-            object.__setattr__(self, "trainable", False)
-        check(self.value, self.constraint, self.name)
+    def __init__(
+        self, value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter"
+    ) -> None:
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.float64)
+        object.__setattr__(self, "value", tensor.detach())
+        object.__setattr__(self, "constraint", constraint)
+        object.__setattr__(self, "trainable", trainable and constraint is not fixed)
+        object.__setattr__(self, "name", name)
+        check(self.value, constraint, name)
 
     @property
     def shape(self) -> torch.Size:

@@ -1,11 +1,16 @@
-"""Every signature is checked at run time, but in tests of errors, which run as a user's code does."""
+"""Tensor signatures are checked at run time, but in tests of errors, which run as a user's code does.
+
+Not in the symbolic layer, which has no tensors to check: hypothesis builds circuits inside of strategies, where the
+checker's own random look-ups into containers are forbidden.
+"""
 
 from collections.abc import Iterator
 
 import pytest
 from jaxtyping import config, install_import_hook
 
-install_import_hook(["pcircuits", "vq_sources"], "beartype.beartype")
+CHECKED = ["pcircuits.evidence", "pcircuits.families", "pcircuits.learning", "pcircuits.queries", "vq_sources"]
+install_import_hook(CHECKED, "beartype.beartype")
 
 import torch  # noqa: E402
 

@@ -67,7 +67,8 @@ class Circuit:
     - `root`: (1, 1) units; or several roots of one scope, such as one for each class: (1, C) units or a list of units.
     - `variables`: the order of the data's columns; by default ints in order, anything else by first appearance.
 
-    **Raises** `ScopeError` where `variables` does not fit, `CircuitError` where the root has several regions.
+    **Raises** `ScopeError` where `variables` does not fit, and for variables that the root does not depend on;
+    `CircuitError` where the root has several regions.
 
     Choi, Vergari and Van den Broeck (2020), *Probabilistic Circuits*, definition 2.
 
@@ -97,6 +98,18 @@ class Circuit:
             raise ScopeError("a circuit needs at least one input unit: this one has only constants")
         self.variables = order(labels, variables)
         self.column_of: Mapping[Variable, int] = {label: i for i, label in enumerate(self.variables)}
+        self._refuse_idle_variables()
+
+    def _refuse_idle_variables(self) -> None:
+        """A root that does not depend on a variable says nothing of it: no query could answer for its column."""
+        used = _union(self._scopes[id(self.root)])
+        idle = [label for i, label in enumerate(self.variables) if not used >> i & 1]
+        if idle:
+            shown = ", ".join(map(repr, idle[:8])) + (f", ... {len(idle)} in all" if len(idle) > 8 else "")
+            raise ScopeError(
+                f"the root does not depend on {shown}, which only unused regions of its input units are over: "
+                "make input units over the variables that are used"
+            )
 
     @property
     def num_roots(self) -> int:

@@ -6,6 +6,8 @@ import torch
 
 import pcircuits as pc
 
+pytestmark = pytest.mark.errors
+
 A = pc.Bernoulli("a", [0.1, 0.2, 0.3])
 AB = pc.Bernoulli(["a", "b"], [[0.1, 0.2], [0.3, 0.4]])
 
@@ -106,6 +108,7 @@ def test_parameters_of_leaves(make, message):
         (lambda: pc.Bernoulli(["a", 0.5], 0.5), "an int or a str, not 0.5"),
         (lambda: pc.Bernoulli(True, 0.5), "an int or a str, not True"),
         (lambda: pc.Circuit(pc.Constant(1.0)), "only constants"),
+        (lambda: pc.Circuit(AB[0]), "does not depend on 'b'"),
         (lambda: pc.Circuit(AB.prod()[0, 0], ["a"]), r"leaves out \['b'\]"),
         (lambda: pc.Circuit(AB.prod()[0, 0], ["a", "b", "c"]), r"\['c'\] are in `variables` but no input"),
         (lambda: pc.Circuit(AB.prod()[0, 0], ["a", "b", "a"]), r"\['a'\] are listed more than once"),

@@ -71,7 +71,7 @@ class TestDecomposable:
 
     def test_groups_are_looked_at(self):
         array = pc.Bernoulli(["a", "b", "c"], 0.5)
-        verdict = check(array.prod([[0, 1], [2, 2]])[0]).decomposable
+        verdict = check(array.prod([[0, 1], [2, 2]]).prod()).decomposable
         assert verdict.witness.unit == "Product(2, 1), region 1"
 
     def test_constants_never_overlap(self):

@@ -135,6 +135,7 @@ def test_one_uniform_number_for_each_draw(kind):
     assert torch.equal(one.get_state(), two.get_state())
 
 
+@pytest.mark.errors
 @pytest.mark.parametrize("kind", [DiscretizedNormal, DiscretizedLogistic])
 def test_bad_fields_are_refused(kind):
     for levels in (1, 0, -3, 2.5, "many"):

@@ -198,7 +198,7 @@ def test_a_parameter_outside_its_constraint(tmp_path):
 
 
 def test_outer_products_wider_than_can_be(tmp_path):
-    unit = Normal(range(2), torch.zeros(2, 4), 1.0)[0].outer(Bernoulli(2, 0.5))
+    unit = Normal(0, torch.zeros(1, 4), 1.0).outer(Bernoulli(2, 0.5))
     save(Circuit(unit.sum([0.25] * 4)), tmp_path / "c.pc")
     structure, tensors = read(tmp_path / "c.pc")
     tensors["kinds"] = torch.tensor([0, 0, *[5] * 64, 8])

@@ -115,7 +115,7 @@ def test_weights_of_arrays_follow_their_units():
 
 def test_wiring_is_a_node_of_arrays_and_none_of_units():
     pixels = Normal(range(3), torch.zeros(3, 2), 1.0)
-    wired = concat([pixels[[2, 0]].prod(), pixels[[2, 0]].prod()], axis="width")
+    wired = concat([pixels[[2, 0, 1]].prod(), pixels[[1, 2, 0]].prod()], axis="width")
     circuit = Circuit(wired[0, [3, 0]])
     units, arrays = to_networkx(circuit), to_networkx(circuit, level="arrays")
     assert {kind for _, kind in units.nodes(data="kind")} == {"input", "product"}

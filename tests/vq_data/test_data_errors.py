@@ -6,6 +6,8 @@ import torch
 from vq_sources.data import Dataset, Split
 from vq_sources.errors import DataError
 
+pytestmark = pytest.mark.errors
+
 
 def test_data_of_ones_own_is_checked() -> None:
     good = Split(torch.zeros(2, 3, 4, dtype=torch.int64), torch.tensor([0, 1]))

@@ -71,11 +71,13 @@ def test_a_stored_empirical_prior_comes_back_into_a_fresh_one():
     assert torch.equal(fresh.log_prob(CODES, 1), prior.log_prob(CODES, 1))
 
 
+@pytest.mark.errors
 def test_an_uncounted_empirical_prior_says_so():
     with pytest.raises(SelectionError, match=r"call fit_counts\(codes, labels\) first"):
         EmpiricalPrior((1, 2), 3).log_prob(CODES)
 
 
+@pytest.mark.errors
 def test_shares_and_pseudo_counts_are_checked():
     with pytest.raises(ConfigError, match=r"uniform_share is 1\.5"):
         EmpiricalPrior((1, 2), 3, uniform_share=1.5)
@@ -83,6 +85,7 @@ def test_shares_and_pseudo_counts_are_checked():
         IndependentPrior((1, 2), 3, smoothing=-1.0)
 
 
+@pytest.mark.errors
 def test_class_probabilities_may_be_given_and_are_checked():
     prior = IndependentPrior((1, 2), 3, num_classes=2)
     prior.fit_counts(CODES, torch.tensor([0, 0, 1, 1]))

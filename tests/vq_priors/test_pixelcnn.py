@@ -38,6 +38,7 @@ def test_every_position_sees_its_whole_past_and_nothing_else(grid):
     assert bool((seen[past] > 0).all())
 
 
+@pytest.mark.errors
 @pytest.mark.parametrize("grid", [(2, 5), (5, 2), (4, 4), (7, 7), (6, 3)])
 def test_the_depth_that_is_needed_is_enough_and_one_less_is_not(grid, monkeypatch):
     needed = PixelCNNConfig(grid, 3).layers_needed
@@ -120,6 +121,7 @@ def test_a_configuration_rebuilds_the_prior():
     assert again.identity == prior.identity
 
 
+@pytest.mark.errors
 @pytest.mark.parametrize(("option", "message"), [({"hidden": 0}, "hidden is 0"), ({"dropout": 1.0}, "dropout is 1.0")])
 def test_impossible_sizes_are_refused(option, message):
     with pytest.raises(ConfigError, match=message):

@@ -168,6 +168,7 @@ def test_marginal_is_the_sum_over_classes(member):
     torch.testing.assert_close(marginal.log_prob(EVERY).exp(), by_hand.sum(1))
 
 
+@pytest.mark.errors
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.__name__)
 def test_labels_are_asked_for_and_checked(member):
     prior, codes = member(3), EVERY[:2]
@@ -184,6 +185,7 @@ def test_labels_are_asked_for_and_checked(member):
     assert torch.equal(prior.log_prob(codes, 1), prior.log_prob(codes, torch.tensor([1, 1])))
 
 
+@pytest.mark.errors
 @pytest.mark.parametrize("member", MEMBERS, ids=lambda m: m.__name__)
 def test_codes_and_prefixes_are_checked(member):
     prior = member(None)
@@ -195,6 +197,7 @@ def test_codes_and_prefixes_are_checked(member):
         prior.next_log_probs(EVERY)
 
 
+@pytest.mark.errors
 def test_impossible_grids_are_refused():
     with pytest.raises(ConfigError, match="at least one position"):
         IndependentPrior((0, 2), 3)

@@ -18,6 +18,7 @@ THREE = CodeSet(
 )
 
 
+@pytest.mark.errors
 def test_prefixes_are_nested_and_mass_adds_up():
     assert THREE.covered_mass == pytest.approx(0.875)
     assert THREE.prefix(2).codes.tolist() == [[0, 1], [1, 1]]
@@ -33,6 +34,7 @@ def test_subsets_by_index_and_by_mask():
     assert THREE.subset(torch.tensor([False, True, True])).log_weights.exp().tolist() == pytest.approx([0.25, 0.125])
 
 
+@pytest.mark.errors
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
@@ -54,6 +56,7 @@ def test_what_does_not_fit_is_named(changes, error, message):
         replace(THREE, **changes)
 
 
+@pytest.mark.errors
 def test_an_empty_set_is_refused():
     with pytest.raises(SelectionError, match="at least one code"):
         THREE.subset(torch.zeros(3, dtype=torch.bool))
@@ -71,6 +74,7 @@ def test_stored_sets_come_back(by_class, uneven):
         assert all(torch.equal(value, back.to_tensors()[0][name]) for name, value in tensors.items())
 
 
+@pytest.mark.errors
 def test_unreadable_metadata_is_a_file_error():
     tensors, metadata = THREE.to_tensors()
     for broken in ({}, {"code_set": "{"}, {"code_set": "{}"}, {"code_set": '{"grid": 3}'}):

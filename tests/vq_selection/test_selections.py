@@ -76,6 +76,7 @@ def test_a_prior_without_classes_and_a_marginal_are_taken_as_they_are(method, by
     assert marginal.log_joint.shape == (10, 3)
 
 
+@pytest.mark.errors
 @each
 def test_more_codes_than_there_are_is_refused(method, by_class):
     with pytest.raises(SelectionError, match=r"82 codes were asked for, but a grid 2 by 2 with 3 symbols has 81"):
@@ -91,7 +92,8 @@ def test_the_prior_keeps_its_mode_and_parameters(method):
     codes = method(prior, 12, generator=seeded(0))
     assert prior.training
     assert prior.identity == before
-    torch.testing.assert_close(codes.log_weights, prior.marginal().log_prob(codes.codes).detach())
+    # The weights are the search's own chain in float32 networks, whose rounding depends on the batch.
+    torch.testing.assert_close(codes.log_weights, prior.marginal().log_prob(codes.codes).detach(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [selection.beam, selection.stochastic_beam], ids=lambda m: m.__name__)
@@ -113,6 +115,26 @@ def test_enumeration_is_best_first_and_its_prefix_the_best(by_class):
     assert torch.equal(selection.enumerate(by_class, 7).codes, every.prefix(7).codes)
 
 
+def test_enumeration_does_not_depend_on_its_blocks(by_class, monkeypatch):
+    whole = selection.enumerate(by_class)
+    monkeypatch.setattr("vq_sources.selection.enumeration.BLOCK", 4)
+    blocks = selection.enumerate(by_class)
+    assert torch.equal(blocks.codes, whole.codes)
+    torch.testing.assert_close(blocks.log_joint, whole.log_joint)
+    assert (
+        selection.enumerate(IndependentPrior((1, 3), (2, 3, 1))).codes.tolist()
+        == all_codes(IndependentPrior((1, 3), (2, 3, 1))).tolist()
+    )
+
+
+def test_enumeration_keeps_codes_of_probability_zero():
+    prior = EmpiricalPrior((1, 2), 3, num_classes=2)
+    prior.fit_counts(torch.tensor([[0, 1], [2, 2], [2, 2]]), torch.tensor([0, 1, 1]))
+    every = selection.enumerate(prior)
+    assert every.log_weights.exp().tolist() == pytest.approx([2 / 3, 1 / 3] + [0.0] * 7)
+
+
+@pytest.mark.errors
 def test_enumeration_refuses_with_the_number():
     with pytest.raises(SelectionError, match=r"4 by 4 with 256 symbols means 340,282,366,920,938,463,\d+"):
         selection.enumerate(IndependentPrior((4, 4), 256))
@@ -141,6 +163,7 @@ def test_codes_of_probability_zero_are_never_kept_and_the_account_says_so(method
     assert codes.covered_mass == pytest.approx(1)
 
 
+@pytest.mark.errors
 def test_ancestral_ends_and_counts_its_draws(table_prior):
     table = torch.full((3, 3), -60.0)
     table[1, 1] = 0.0
@@ -182,6 +205,7 @@ def test_paper_beam_by_hand(table_prior):
     assert codes.provenance.details == {"first_codes": 16, "width": 9}
 
 
+@pytest.mark.errors
 def test_paper_beam_reports_what_its_beams_do_not_hold():
     prior = IndependentPrior((1, 2), (4, 2), num_classes=2)
     codes = selection.paper_beam(prior, 8, generator=seeded(0), first_codes=1)
@@ -191,6 +215,7 @@ def test_paper_beam_reports_what_its_beams_do_not_hold():
         selection.paper_beam(prior, 2, first_codes=0)
 
 
+@pytest.mark.errors
 def test_encoded_by_frequency_and_in_order():
     prior = IndependentPrior((1, 2), 3)
     codes = torch.tensor([[2, 2], [0, 1], [1, 1], [0, 1], [1, 1], [0, 0], [1, 1]])
@@ -202,17 +227,25 @@ def test_encoded_by_frequency_and_in_order():
         selection.encoded(prior, 2, torch.tensor([[0, 3]]))
 
 
+@pytest.mark.errors
 def test_a_prior_that_contradicts_itself_is_named(uneven, monkeypatch):
     right = uneven._next_log_probs
     monkeypatch.setattr(uneven, "_next_log_probs", lambda prefix, label: right(prefix, label) + 1e-6)
-    for method in (selection.beam, selection.stochastic_beam):
+    for method in (selection.enumerate, selection.beam, selection.stochastic_beam, selection.paper_beam):
         with pytest.raises(SelectionError, match="contradicts itself"):
             method(uneven, 3, generator=seeded(0))
 
 
+@pytest.mark.errors
 def test_only_a_stochastic_beam_has_inclusion_probabilities(by_class):
     with pytest.raises(SelectionError, match="a set made by beam has no threshold"):
         selection.log_inclusion(selection.beam(by_class, 5))
     codes = selection.stochastic_beam(by_class, 5, generator=seeded(0))
     assert selection.log_inclusion(codes).shape == (5,)
     assert selection.log_inclusion(selection.stochastic_beam(by_class, 81, generator=seeded(0))).tolist() == [0.0] * 81
+
+
+def test_enumeration_evaluates_each_prefix_once(table_prior):
+    prior = table_prior(torch.randn(3, 3, 3, 3, generator=seeded(0)), (2, 2))
+    assert len(selection.enumerate(prior)) == 81
+    assert prior.evaluations == 3 + 9 + 27 + 81

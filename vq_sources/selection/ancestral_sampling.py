@@ -7,7 +7,7 @@ import torch
 from vq_sources.codes import CodeSet, code_keys, first_occurrences
 from vq_sources.errors import SelectionError
 from vq_sources.priors import AutoregressivePrior
-from vq_sources.selection.shared import account, check_count
+from vq_sources.selection.shared import Found, account, check_count
 
 __all__ = ["ancestral"]
 
@@ -52,4 +52,4 @@ def ancestral(
         codes = codes[first_occurrences(code_keys(codes, prior.cardinalities))]
         draws += size
     details = {"draws": draws, "max_draws": most}
-    return account(prior, marginal, codes[:n], n, "ancestral", generator, details)
+    return account(prior, Found.evaluated(marginal, codes[:n]), n, "ancestral", generator, details)

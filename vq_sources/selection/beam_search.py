@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 from torch import Tensor
 
 from vq_sources.codes import CodeSet
 from vq_sources.priors import AutoregressivePrior, State
-from vq_sources.selection.shared import account, best, best_first, check_agreement, check_count
+from vq_sources.selection.shared import Found, account, best, check_agreement, check_count
 
 __all__ = ["beam", "grow"]
 
@@ -38,19 +38,16 @@ def beam(prior: AutoregressivePrior, n: int, *, generator: torch.Generator | Non
     check_count(prior, n)
     marginal = prior.marginal()
     root = torch.zeros(1, dtype=torch.float64, device=prior.device)
-    codes, running = grow(marginal, marginal.start(1), root, n)
-    chosen = account(prior, marginal, codes, n, "beam", None)
-    check_agreement(chosen, running, prior)
-    return best_first(chosen)
+    found = grow(marginal, marginal.start(1), root, n).best_first()
+    check_agreement(prior, marginal, found)
+    return account(prior, found, n, "beam", None)
 
 
-def grow(
-    prior: AutoregressivePrior, state: State, running: Float64[Tensor, " B"], width: int
-) -> tuple[Int64[Tensor, "N P"], Float64[Tensor, " N"]]:
-    """Whole codes and their log p(z), from B prefixes of log-probability `running`; `width` are kept at each step."""
+def grow(prior: AutoregressivePrior, state: State, running: Float64[Tensor, " B"], width: int) -> Found:
+    """Whole codes from B prefixes of log-probability `running`; the `width` best are kept at each position."""
     for cardinality in prior.cardinalities[state.prefix.shape[1] :]:
         scores = (running[:, None] + prior.next_from(state)).flatten()
         chosen = best(scores, width)
         state = prior.extend(prior.reorder(state, chosen // cardinality), chosen % cardinality)
         running = scores[chosen]
-    return state.prefix, running
+    return Found.at(state, running)

@@ -9,7 +9,7 @@ from torch import Tensor
 from vq_sources.codes import CodeSet, code_keys, first_occurrences
 from vq_sources.priors import AutoregressivePrior
 from vq_sources.protocols import check_codes
-from vq_sources.selection.shared import account, check_count
+from vq_sources.selection.shared import Found, account, check_count
 
 __all__ = ["encoded", "encoded_in_order"]
 
@@ -66,4 +66,5 @@ def _distinct(prior: AutoregressivePrior, n: int, codes: Tensor) -> tuple[Tensor
 
 def _account(prior: AutoregressivePrior, n: int, codes: Tensor, rows: Tensor, method: str) -> CodeSet:
     chosen = codes[rows[:n]].to(prior.device)
-    return account(prior, prior.marginal(), chosen, n, method, None, {"data": len(codes), "distinct": len(rows)})
+    found = Found.evaluated(prior.marginal(), chosen)
+    return account(prior, found, n, method, None, {"data": len(codes), "distinct": len(rows)})

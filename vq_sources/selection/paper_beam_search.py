@@ -11,7 +11,7 @@ from vq_sources.errors import SelectionError
 from vq_sources.priors import AutoregressivePrior, ClassMarginal
 from vq_sources.priors.gumbel import gumbel
 from vq_sources.selection.beam_search import grow
-from vq_sources.selection.shared import account, best, check_count
+from vq_sources.selection.shared import Found, account, best, check_agreement, check_count
 
 __all__ = ["paper_beam"]
 
@@ -54,20 +54,21 @@ def paper_beam(
     starts = [best(first + gumbel(first.shape, generator, first.device), first_codes) for _ in range(classes)]
     # Beams follow the class marginal, so classes that start alike share theirs.
     width = -(-n // min(first_codes, len(first)))
-    pool = torch.cat([_beam_from(marginal, symbol, first, width) for symbol in torch.unique(torch.cat(starts))])
-    log_joint = marginal.log_joint(pool) if isinstance(marginal, ClassMarginal) else marginal.log_prob(pool)[:, None]
-    own = torch.stack([torch.isin(pool[:, 0], symbols) for symbols in starts], 1)
+    pool = Found.together([_beam_from(marginal, symbol, first, width) for symbol in torch.unique(torch.cat(starts))])
+    check_agreement(prior, marginal, pool)
+    log_joint = pool.log_prob[:, None] if pool.log_joint is None else pool.log_joint
+    own = torch.stack([torch.isin(pool.codes[:, 0], symbols) for symbols in starts], 1)
     ranked = _in_turn(log_joint.masked_fill(~own, -torch.inf))
-    distinct = first_occurrences(code_keys(pool[ranked], prior.cardinalities))
+    distinct = first_occurrences(code_keys(pool.codes[ranked], prior.cardinalities))
     details = {"first_codes": first_codes, "width": width}
-    return account(prior, marginal, pool[ranked][distinct[:n]], n, "paper_beam", generator, details)
+    return account(prior, pool.rows(ranked[distinct[:n]]), n, "paper_beam", generator, details)
 
 
 def _beam_from(
     prior: AutoregressivePrior, symbol: Int64[Tensor, ""], first: Float64[Tensor, " K"], width: int
-) -> Int64[Tensor, "N P"]:
+) -> Found:
     state = prior.extend(prior.start(1), symbol[None])
-    return grow(prior, state, first[symbol][None], width)[0]
+    return grow(prior, state, first[symbol][None], width)
 
 
 def _in_turn(scores: Float64[Tensor, "N C"]) -> Int64[Tensor, " M"]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float64, Int64
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from vq_sources.codes import CodeSet, Provenance
 from vq_sources.errors import SelectionError
-from vq_sources.priors import AutoregressivePrior, ClassMarginal
+from vq_sources.priors import AutoregressivePrior, ClassMarginal, State
+from vq_sources.priors.class_marginal import MarginalState
 
-__all__ = ["account", "best", "best_first", "check_agreement", "check_count"]
+__all__ = ["Found", "account", "best", "check_agreement", "check_count"]
 
 
 def check_count(prior: AutoregressivePrior, n: int) -> None:
@@ -29,25 +30,56 @@ def check_count(prior: AutoregressivePrior, n: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Found:
+    """Whole codes (N, P), their log p(z) (N,), and their log p(c, z) (N, C) where there are classes."""
+
+    codes: Int64[Tensor, "N P"]
+    log_prob: Float64[Tensor, " N"]
+    log_joint: Float64[Tensor, "N C"] | None
+
+    @staticmethod
+    def at(state: State, log_prob: Float64[Tensor, " N"]) -> Found:
+        """What a search has found where it ends: its own chain of probabilities gives the weights."""
+        if isinstance(state, MarginalState):
+            return Found(state.prefix, state.log_joint.logsumexp(1), state.log_joint)
+        return Found(state.prefix, log_prob, None)
+
+    @staticmethod
+    def evaluated(marginal: AutoregressivePrior, codes: Int64[Tensor, "N P"]) -> Found:
+        """Codes that came without probabilities."""
+        log_joint = marginal.log_joint(codes) if isinstance(marginal, ClassMarginal) else None
+        return Found(codes, marginal.log_prob(codes) if log_joint is None else log_joint.logsumexp(1), log_joint)
+
+    @staticmethod
+    def together(parts: Sequence[Found]) -> Found:
+        """All codes of several, one after another."""
+        joints = [part.log_joint for part in parts if part.log_joint is not None]
+        codes, log_prob = (torch.cat([getattr(part, name) for part in parts]) for name in ("codes", "log_prob"))
+        return Found(codes, log_prob, torch.cat(joints) if joints else None)
+
+    def rows(self, index: Int64[Tensor, " M"]) -> Found:
+        """The codes at `index`, in that order."""
+        log_joint = None if self.log_joint is None else self.log_joint[index]
+        return Found(self.codes[index], self.log_prob[index], log_joint)
+
+    def best_first(self) -> Found:
+        """In decreasing order of log p(z); equal ones keep their order."""
+        return self.rows(self.log_prob.sort(descending=True, stable=True).indices)
+
+
 def account(
     prior: AutoregressivePrior,
-    marginal: AutoregressivePrior,
-    codes: Int64[Tensor, "N P"],
+    found: Found,
     asked: int,
     method: str,
     generator: torch.Generator | None,
     details: Mapping[str, int | float] | None = None,
 ) -> CodeSet:
-    """The selected codes as a `CodeSet`, with log p(z) and log p(c, z) evaluated anew by the whole-code path."""
-    log_joint = marginal.log_joint(codes) if isinstance(marginal, ClassMarginal) else None
-    log_weights = marginal.log_prob(codes) if log_joint is None else log_joint.logsumexp(1)
-    provenance = Provenance(method, seed_of(generator), asked, len(codes), prior.identity, dict(details or {}))
-    return CodeSet(codes, log_weights, prior.grid, prior.cardinalities, provenance, log_joint)
-
-
-def seed_of(generator: torch.Generator | None) -> int | None:
-    """The generator's initial seed; None without one."""
-    return None if generator is None else generator.initial_seed()
+    """The selected codes as a `CodeSet`."""
+    seed = None if generator is None else generator.initial_seed()
+    provenance = Provenance(method, seed, asked, len(found.codes), prior.identity, dict(details or {}))
+    return CodeSet(found.codes, found.log_prob, prior.grid, prior.cardinalities, provenance, found.log_joint)
 
 
 def best(scores: Float64[Tensor, " M"], n: int) -> Int64[Tensor, " N"]:
@@ -71,19 +103,18 @@ def tolerance(prior: AutoregressivePrior) -> float:
     return 1e-9 if floats <= {torch.float64} else 1e-4
 
 
-def best_first(codes: CodeSet) -> CodeSet:
-    """The set in decreasing order of its log-weights; equal ones keep their order."""
-    order = codes.log_weights.sort(descending=True, stable=True).indices
-    return replace(codes.subset(order), provenance=codes.provenance)
-
-
-def check_agreement(codes: CodeSet, running: Float64[Tensor, " N"], prior: AutoregressivePrior) -> None:
-    """Raise `SelectionError` where the chain of next-symbol probabilities is not log p(z)."""
-    gap = (codes.log_weights - running).abs() / codes.log_weights.abs().clamp_min(1)
-    if bool((gap > tolerance(prior)).any()):
-        row = int(gap.argmax())
-        raise SelectionError(
-            f"{type(prior).__name__} contradicts itself: its next-symbol log-probabilities of code "
-            f"{codes.codes[row].tolist()} add to {float(running[row]):.9g}, but log_prob is "
-            f"{float(codes.log_weights[row]):.9g}: next_log_probs and log_prob must follow one chain rule"
-        )
+def check_agreement(prior: AutoregressivePrior, marginal: AutoregressivePrior, found: Found) -> None:
+    """Raise `SelectionError` where the chain of next-symbol probabilities is not log p(z), on 64 codes at most."""
+    some = torch.linspace(0, len(found.codes) - 1, min(64, len(found.codes))).round().long().to(found.codes.device)
+    codes, chain = found.codes[some], found.log_prob[some]
+    whole = marginal.log_prob(codes)
+    # Equal infinities agree, and their difference is NaN.
+    gap = torch.where(whole == chain, 0.0, (whole - chain).abs() / whole.abs().clamp_min(1))
+    if bool((gap <= tolerance(prior)).all()):
+        return
+    row = int(gap.nan_to_num(torch.inf).argmax())
+    raise SelectionError(
+        f"{type(prior).__name__} contradicts itself: its next-symbol log-probabilities of code {codes[row].tolist()} "
+        f"add to {float(chain[row]):.9g}, but log_prob is {float(whole[row]):.9g}: next_log_probs and log_prob must "
+        "follow one chain rule"
+    )

@@ -13,7 +13,7 @@ from vq_sources.codes import CodeSet
 from vq_sources.errors import SelectionError
 from vq_sources.priors import AutoregressivePrior
 from vq_sources.priors.gumbel import gumbel, log1mexp
-from vq_sources.selection.shared import account, best, check_agreement, check_count
+from vq_sources.selection.shared import Found, account, best, check_agreement, check_count
 
 __all__ = ["log_inclusion", "perturb", "stochastic_beam"]
 
@@ -60,9 +60,9 @@ def stochastic_beam(prior: AutoregressivePrior, n: int, *, generator: torch.Gene
         chosen = ranked[:n]
         state = marginal.extend(marginal.reorder(state, chosen // cardinality), chosen % cardinality)
         running, perturbed = scores.flatten()[chosen], children[chosen]
-    codes = account(prior, marginal, state.prefix, n, "stochastic_beam", generator)
-    check_agreement(codes, running, prior)
-    return replace(codes, perturbed=perturbed, kappa=kappa)
+    found = Found.at(state, running)
+    check_agreement(prior, marginal, found)
+    return replace(account(prior, found, n, "stochastic_beam", generator), perturbed=perturbed, kappa=kappa)
 
 
 def perturb(
