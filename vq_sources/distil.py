@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -145,7 +146,7 @@ def _given(weights: Tensor, count: int) -> pc.Parameter:
 
 
 def load_circuit(
-    path: str, types: tuple[type, ...] = (), architectures: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], types: tuple[type, ...] = (), architectures: Mapping[str, Any] | None = None
 ) -> pc.Circuit:
     """A circuit from a file, with its VQ-VAE where that is the source of its parameters.
 

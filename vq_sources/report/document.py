@@ -1,0 +1,52 @@
+"""Reports as JSON files: whole or absent, with the versions that made them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import pcircuits
+from pcircuits.errors import FileFormatError
+from pcircuits.learning.files import write_whole
+
+__all__ = ["read_json", "versions", "write_json"]
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path`, whole or not at all; numbers keep all of their digits."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_whole(path, lambda temporary: _write(temporary, text))
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    **Raises** `FileNotFoundError` where there is no file, `FileFormatError` where it holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FileFormatError(f"{path} cannot be read ({error}): delete it, and it is made again") from error
+    if not isinstance(content, dict):
+        raise FileFormatError(f"{path} holds no JSON object: delete it, and it is made again")
+    return content
+
+
+def versions() -> dict[str, str]:
+    """What computed a report: this package, Python, torch, and the quantiser's package where it is installed."""
+    found = {"pcircuits": pcircuits.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    try:
+        found["vector-quantize-pytorch"] = metadata.version("vector-quantize-pytorch")
+    except metadata.PackageNotFoundError:
+        pass
+    return found

@@ -1,0 +1,56 @@
+"""One distilled model in a table of results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["METHODS", "Row", "method_name"]
+
+METHODS = {
+    "exact": "exact model",
+    "ancestral": "DMRS (ancestral)",
+    "beam": "beam",
+    "stochastic_beam": "stochastic beam",
+    "paper_beam": "paper's beam",
+    "encoded": "encoded",
+}
+"""How tables and pictures call the ways of choosing codes, in the order in which they appear there."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A distilled model and what it was judged by, on the images that the table is of.
+
+    **Arguments**
+
+    - `method`: how the codes were chosen, a key of `METHODS`.
+    - `weights`: "uniform", "prior" or "bound".
+    - `asked`, `reached`: how many codes were asked for, and how many there are (N).
+    - `continuous_bpd`: bits per dimension of dequantised pixels under the density; None for leaves over integers.
+    - `discrete_bpd`: bits per dimension of the integers.
+    - `covered_mass`: Σ_n p(z_n), the prior's mass on the codes.
+    - `seconds`: to distil the codes into a circuit and to evaluate it; not the choosing.
+    """
+
+    method: str
+    weights: str
+    asked: int
+    reached: int
+    continuous_bpd: float | None
+    discrete_bpd: float
+    covered_mass: float
+    seconds: float
+
+    @property
+    def name(self) -> str:
+        """A name for files: method, weights and how many codes were asked for."""
+        return f"{self.method}-{self.weights}-{self.asked}"
+
+
+def method_name(method: str) -> str:
+    """How a method is called in tables and pictures.
+
+    >>> method_name("ancestral"), method_name("my_own")
+    ('DMRS (ancestral)', 'my own')
+    """
+    return METHODS.get(method, method.replace("_", " "))
