@@ -21,8 +21,8 @@ from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Units
 from pcircuits.errors import CircuitError, EvidenceError, FileFormatError, ParameterError, PropertyError, ScopeError
 from pcircuits.io import SavableSource, load, save
-from pcircuits.parameters import Parameter, Sourced, nonnegative, positive, real, simplex, unit_interval
 from pcircuits.networkx import to_networkx
+from pcircuits.parameters import Parameter, Sourced, nonnegative, positive, real, simplex, unit_interval
 from pcircuits.queries.compiled import CompiledCircuit
 from pcircuits.queries.condition import condition
 
@@ -52,12 +52,12 @@ __all__ = [
     "condition",
     "families",
     "inputs",
+    "load",
+    "marginalize",
     "mixture",
     "nonnegative",
     "normalise",
     "positive",
-    "load",
-    "marginalize",
     "real",
     "save",
     "simplex",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
@@ -138,7 +139,7 @@ class _Simplex(Constraint):
     @staticmethod
     def tolerance(value: Tensor) -> float:
         """How far from 1 a sum may be: what rounding a simplex to the value's dtype can do to it."""
-        return max(1e-9, 8 * torch.finfo(value.dtype).eps * max(1, value.shape[-1]) ** 0.5)
+        return max(1e-9, 8 * torch.finfo(value.dtype).eps * math.sqrt(max(1, value.shape[-1])))
 
     def unconstrain(self, value: Tensor) -> Tensor:
         return value.log()
@@ -160,9 +161,7 @@ real, fixed, positive, nonnegative, unit_interval, simplex = (
     _UnitInterval(),
     _Simplex(),
 )
-CONSTRAINTS: dict[str, Constraint] = {
-    c.name: c for c in (real, fixed, positive, nonnegative, unit_interval, simplex)
-}
+CONSTRAINTS: dict[str, Constraint] = {c.name: c for c in (real, fixed, positive, nonnegative, unit_interval, simplex)}
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -176,6 +175,10 @@ class Parameter:
     - `trainable`: False freezes it.
 
     **Raises** `ParameterError` where the value leaves the constraint; the first offending entry is named.
+
+    >>> scale = Parameter(torch.tensor(0.5), positive)
+    >>> scale.shape, scale.frozen().trainable
+    (torch.Size([]), False)
     """
 
     value: Tensor
@@ -183,9 +186,7 @@ class Parameter:
     trainable: bool
     name: str
 
-    def __init__(
-        self, value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter"
-    ) -> None:
+    def __init__(self, value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter") -> None:
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
         tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.float64)
         object.__setattr__(self, "value", tensor.detach())
@@ -196,6 +197,7 @@ class Parameter:
 
     @property
     def shape(self) -> torch.Size:
+        """The value's shape."""
         return self.value.shape
 
     def frozen(self) -> Parameter:

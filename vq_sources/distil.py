@@ -33,6 +33,9 @@ class DecoderSource(nn.Module):
 
     - `model`: a VQ model that is an `nn.Module`; it is kept, and trained if the compiled circuit is.
     - `codes`: (N, P) int64.
+
+    **Raises** `ParameterError` for a model that is no module or lacks what `VQSource` asks for, `DataError` for codes that
+    do not fit it.
     """
 
     architectures: ClassVar[Architectures] = {"VQVAE": (VQVAEConfig, VQVAE)}
@@ -104,6 +107,14 @@ def distil(
     `DataError` for codes of another grid.
 
     **Source** "Distillation of a tractable model from the VQ-VAE", arXiv 2509.01400, equation (2).
+
+    >>> from vq_sources import IndependentPrior, selection
+    >>> model = VQVAE(VQVAEConfig(num_codes=2, hidden=8), torch.Generator().manual_seed(0))
+    >>> model.prepare((torch.randint(17, (20, 8, 8), generator=torch.Generator().manual_seed(0)),))
+    >>> codes = selection.enumerate(IndependentPrior(model.grid, num_codes=2))
+    >>> circuit = distil(model, codes, weights="bound")
+    >>> circuit.root.shape, len(circuit.variables), bool(circuit.check().normalised)  # all 16 codes: the teacher itself
+    ((1, 1), 64, True)
     """
     check_codes(codes.codes, source.cardinalities)
     height, width = source.data_shape
@@ -115,7 +126,9 @@ def distil(
     else:
         if not isinstance(source, nn.Module):
             raise ParameterError("a source without weights of its own cannot be kept: distil with eager=True")
-        pixels = pc.inputs(source.family, variables, pc.Sourced(DecoderSource(source, codes.codes), len(variables), len(codes)))
+        pixels = pc.inputs(
+            source.family, variables, pc.Sourced(DecoderSource(source, codes.codes), len(variables), len(codes))
+        )
     return pc.Circuit(pixels.prod().sum(_weights(codes, weights, classes)), variables=list(variables))
 
 
@@ -128,7 +141,9 @@ def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool) -> pc.Par
     log = codes.log_joint.T if classes and codes.log_joint is not None else codes.log_weights
     log = log.detach().to(torch.float64).cpu()
     if weights == "uniform":
-        return pc.Parameter(torch.full(log.shape, 1 / len(codes), dtype=torch.float64), pc.simplex, name="the weights 1/N")
+        return pc.Parameter(
+            torch.full(log.shape, 1 / len(codes), dtype=torch.float64), pc.simplex, name="the weights 1/N"
+        )
     if weights == "prior":
         return pc.Parameter(torch.softmax(log, -1), pc.simplex, name="the weights p(z)")
     if weights == "bound":
@@ -138,7 +153,9 @@ def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool) -> pc.Par
 
 def _given(weights: Tensor, count: int) -> pc.Parameter:
     if weights.ndim not in (1, 2) or weights.shape[-1] != count:
-        raise ParameterError(f"weights of {count} codes have shape {tuple(weights.shape)}; they need ({count},) or (C, {count})")
+        raise ParameterError(
+            f"weights of {count} codes have shape {tuple(weights.shape)}; they need ({count},) or (C, {count})"
+        )
     value = weights.detach().cpu()
     level = bool(((value.sum(-1) - 1).abs() < 1e-6).all())
     value = value / value.sum(-1, keepdim=True) if level else value

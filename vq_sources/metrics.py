@@ -17,7 +17,9 @@ from vq_sources.errors import DataError
 __all__ = ["Inpainting", "Sizes", "bin_bounds", "continuous_bpd", "discrete_bpd", "inpaint", "observations", "sizes"]
 
 
-def observations(circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, seed: int = 0) -> Float[Tensor, "B D"]:
+def observations(
+    circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, seed: int = 0
+) -> Float[Tensor, "B D"]:
     """Images as rows of the circuit's data: pixels for leaves over integers, (pixel + u) / L with seeded u for densities."""
     flat = images.flatten(1)
     if _counts(circuit):
@@ -25,7 +27,9 @@ def observations(circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: in
     return dequantise(flat, levels, torch.Generator().manual_seed(seed))
 
 
-def continuous_bpd(model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], levels: int, seed: int = 0) -> float | None:
+def continuous_bpd(
+    model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], levels: int, seed: int = 0
+) -> float | None:
     """−log2 p((x + u) / L) / D + log2 L, averaged over images; None for leaves over integers, which have no density.
 
     u ~ U[0, 1) is seeded and the same for every model. In expectation it upper-bounds the discrete one.

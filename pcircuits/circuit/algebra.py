@@ -38,6 +38,7 @@ class Combination:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(R, K) of the sum unit."""
         return self.units.shape
 
     def __repr__(self) -> str:
@@ -73,10 +74,15 @@ def _stack(weights: list[object], shape: tuple[int, int]) -> Parameter:
     """The weights of the terms as one parameter, (A,) where all are numbers, else (R, K, A)."""
     if all(isinstance(weight, numbers.Real) for weight in weights):
         return as_parameter([float(weight) for weight in weights], nonnegative, "the weights of a sum")  # type: ignore[arg-type]
-    tensors = [torch.as_tensor(weight) if isinstance(weight, Tensor) else torch.tensor(float(weight), dtype=torch.float64) for weight in weights]  # type: ignore[arg-type]  # fmt: skip
+    tensors = [
+        weight if isinstance(weight, Tensor) else torch.tensor(float(weight), dtype=torch.float64)  # type: ignore[arg-type]
+        for weight in weights
+    ]
     for tensor in tensors:
         if tensor.ndim not in (0, 2) or (tensor.ndim == 2 and tuple(tensor.shape) != shape):
-            raise ParameterError(f"a weight is a number or an array of the units' shape {shape}, not {tuple(tensor.shape)}")
+            raise ParameterError(
+                f"a weight is a number or an array of the units' shape {shape}, not {tuple(tensor.shape)}"
+            )
     dtype = tensors[0].dtype
     for tensor in tensors[1:]:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -93,7 +99,9 @@ def as_units(value: object) -> Units:
         return value
     if isinstance(value, Combination):
         return value.units
-    raise CircuitError(f"units were wanted, not {type(value).__name__}: make them with pcircuits.Normal(...) or another leaf")
+    raise CircuitError(
+        f"units were wanted, not {type(value).__name__}: make them with pcircuits.Normal(...) or another leaf"
+    )
 
 
 def _is_weight(value: object) -> bool:
@@ -108,7 +116,7 @@ def multiply(left: Units, right: object) -> Units | Combination:
         right = torch.as_tensor(right)
     if _is_weight(right):
         return Combination(((right, left),))
-    return NotImplemented
+    return NotImplemented  # type: ignore[no-any-return]
 
 
 def add(left: Units | Combination, right: object) -> Combination:
@@ -116,7 +124,7 @@ def add(left: Units | Combination, right: object) -> Combination:
     if isinstance(right, numbers.Real) and right == 0:  # so that sum([...]) works
         return Combination(_terms(left))
     if not isinstance(right, Units | Combination):
-        return NotImplemented
+        return NotImplemented  # type: ignore[no-any-return]
     return Combination(_terms(left) + _terms(right))
 
 
@@ -128,7 +136,7 @@ def _positions(index: object, size: int, axis: str) -> Index:
     """The positions that an int, a slice or a sequence of ints selects."""
     everything = np.arange(size, dtype=np.int64)
     if isinstance(index, slice):
-        return everything[index]
+        return np.asarray(everything[index])
     wanted = np.atleast_1d(np.asarray(index.cpu() if isinstance(index, Tensor) else index))
     if wanted.dtype == bool and wanted.shape == (size,):
         return everything[wanted]
@@ -136,7 +144,8 @@ def _positions(index: object, size: int, axis: str) -> Index:
         raise CircuitError(f"{axis} are selected by an int, a slice or a sequence of ints, not {index!r}")
     if bad := [int(i) for i in wanted if not -size <= i < size]:
         raise CircuitError(f"{axis} {bad} do not exist: there are {size}")
-    return everything[wanted]
+    chosen: Index = everything[wanted]
+    return chosen
 
 
 def select(units: Units, index: object) -> Wiring:
@@ -156,6 +165,8 @@ def select(units: Units, index: object) -> Wiring:
 
 def concat(units: Sequence[Units | Combination], axis: Literal["regions", "width"]) -> Wiring:
     """Arrays of units end to end, along their regions (equal widths) or along their width (equally many regions).
+
+    **Raises** `CircuitError` where the other axis differs.
 
     >>> from pcircuits import Normal
     >>> a, b = Normal(0, 0.0, 1.0), Normal(0, 3.0, 1.0)

@@ -37,6 +37,9 @@ def inputs(family: AbstractFamily, variables: object, parameters: Mapping[str, o
 
     **Raises** `ParameterError` for shapes that do not fit and values outside the family's constraints; `ScopeError` for
     labels that are not int or str.
+
+    >>> inputs(families.Normal(), ["a", "b"], {"loc": [[0.0, 1.0, 2.0]], "scale": 1.0})
+    Input(2, 3)
     """
     labels = as_variables(variables)
     scopes = tuple((label,) for label in labels)
@@ -89,7 +92,7 @@ def _expanded(name: str, value: Tensor | Parameter, shape: tuple[int, int], fami
     return Parameter(full, spec.constraint, trainable=spec.trainable, name=label)
 
 
-def Bernoulli(variables: object, probs: object) -> Input:  # noqa: N802
+def Bernoulli(variables: object, probs: object) -> Input:
     """Units over {0, 1}: P(x = 1) = probs.
 
     >>> Bernoulli("wet", 0.1).shape
@@ -98,7 +101,7 @@ def Bernoulli(variables: object, probs: object) -> Input:  # noqa: N802
     return inputs(families.Bernoulli(), variables, {"probs": probs})
 
 
-def Categorical(variables: object, probs: object) -> Input:  # noqa: N802
+def Categorical(variables: object, probs: object) -> Input:
     """Units over 0..S-1: P(x = s) = probs[s]; `probs` is (S,) for one unit, (K, S) for K units, or (R, K, S).
 
     >>> Categorical("c", [[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]]).shape
@@ -110,7 +113,7 @@ def Categorical(variables: object, probs: object) -> Input:  # noqa: N802
     return inputs(families.Categorical(shape[-1]), variables, {"probs": probs})
 
 
-def Indicator(variables: object, state: object) -> Input:  # noqa: N802
+def Indicator(variables: object, state: object) -> Input:
     """Units that are 1 where the variable is in the state, and 0 in every other.
 
     >>> Indicator("rain", 0).shape
@@ -119,7 +122,7 @@ def Indicator(variables: object, state: object) -> Input:  # noqa: N802
     return inputs(families.Indicator(), variables, {"state": state})
 
 
-def Normal(variables: object, loc: object, scale: object) -> Input:  # noqa: N802
+def Normal(variables: object, loc: object, scale: object) -> Input:
     """Normal densities with mean `loc` and standard deviation `scale` > 0.
 
     >>> Normal(range(784), torch.zeros(784, 16), torch.ones(784, 16)).shape
@@ -128,7 +131,7 @@ def Normal(variables: object, loc: object, scale: object) -> Input:  # noqa: N80
     return inputs(families.Normal(), variables, {"loc": loc, "scale": scale})
 
 
-def DiscretizedNormal(variables: object, loc: object, scale: object, levels: int, uniform: float = 0.0) -> Input:  # noqa: N802
+def DiscretizedNormal(variables: object, loc: object, scale: object, levels: int, uniform: float = 0.0) -> Input:
     """Normal densities integrated over the bins [v, v+1)/levels of integers 0..levels-1; edge bins take the tails.
 
     `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.
@@ -139,7 +142,7 @@ def DiscretizedNormal(variables: object, loc: object, scale: object, levels: int
     return inputs(families.DiscretizedNormal(levels, uniform), variables, {"loc": loc, "scale": scale})
 
 
-def DiscretizedLogistic(variables: object, loc: object, scale: object, levels: int, uniform: float = 0.0) -> Input:  # noqa: N802
+def DiscretizedLogistic(variables: object, loc: object, scale: object, levels: int, uniform: float = 0.0) -> Input:
     """Logistic densities integrated over the bins [v, v+1)/levels of integers 0..levels-1; edge bins take the tails.
 
     `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.

@@ -98,7 +98,9 @@ class Properties:
                 pairs = dict.fromkeys(zip(child.tolist(), source.tolist(), strict=True))
                 parts = [children[c][r] for c, r in pairs]
                 if len(set(parts)) > 1:
-                    return self._differ(array, region, parts, "a region is wired together from units of different scopes")
+                    return self._differ(
+                        array, region, parts, "a region is wired together from units of different scopes"
+                    )
         return None
 
     def _factors(self, array: Product | Outer) -> Iterable[list[int]]:

@@ -46,7 +46,9 @@ def summarise(circuit: Circuit) -> Summary:
     def count(*kinds: type[Units]) -> int:
         return sum(a.regions * a.width for a in circuit.arrays if isinstance(a, kinds))
 
-    depths = fold(circuit.arrays, lambda a, below: max(below, default=0) + (bool(a.children) and not isinstance(a, Wiring)))
+    depths = fold(
+        circuit.arrays, lambda a, below: max(below, default=0) + (bool(a.children) and not isinstance(a, Wiring))
+    )
     largest = max((a for a in circuit.arrays if not isinstance(a, Wiring)), key=lambda a: a.regions * a.width)
     return Summary(
         variables=len(circuit.variables),
@@ -75,4 +77,3 @@ def _sourced(array: Input) -> int:
     if not isinstance(array.parameters, Sourced):
         return 0
     return array.regions * array.width * len(array.family.parameters)
-

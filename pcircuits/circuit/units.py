@@ -27,6 +27,11 @@ class Units:
 
     Units are combined by algebra: `u * v`, `0.3 * u + 0.7 * v`, `u.prod()`, `u.sum(weights)`, `u.outer(v)`, `u[r, k]`.
     Nothing is evaluated until a `Circuit` is made of them and compiled.
+
+    >>> from pcircuits import Normal
+    >>> u, v = Normal("x", [0.0, 1.0, 2.0], 1.0), Normal("y", [0.0, 1.0, 2.0], 1.0)
+    >>> u * v, (u * v).sum([0.2, 0.3, 0.5]), u.outer(v), u[0, :2]
+    (Product(1, 3), Sum(1, 1), Outer(1, 9), Wiring(1, 2))
     """
 
     __slots__ = ("children", "shape")
@@ -84,7 +89,10 @@ class Units:
         return Product.over_groups(self, [range(self.regions)] if groups is None else groups)
 
     def outer(self, other: Units | Combination) -> Outer:
-        """All products of a unit of this array with one of the other's same region: (R, K) and (R, L) give (R, K·L)."""
+        """All products of a unit of this array with one of the other's same region: (R, K) and (R, L) give (R, K·L).
+
+        **Raises** `CircuitError` for another number of regions.
+        """
         from pcircuits.circuit.algebra import as_units
 
         return Outer((self, as_units(other)))
@@ -93,6 +101,8 @@ class Units:
         """Weighted sums over the width: weights (R, O, K), or shared (O, K), or (K,) for one output; gives (R, O).
 
         Weights are any numbers >= 0; a `pcircuits.Parameter` under the simplex constraint is renormalised in training.
+
+        **Raises** `ParameterError` for negative weights, and shapes that do not fit.
         """
         return Sum(self, as_weights(weights, "the weights of a sum"))
 
@@ -112,6 +122,12 @@ class Input(Units):
     - `family`: a family of distributions over `family.size` variables.
     - `variables`: for each region, a tuple of labels.
     - `parameters`: for each name a `Parameter` that broadcasts to (R, K, *event); or a `Sourced`.
+
+    **Raises** `ScopeError` for variables that do not fit the family, `ParameterError` for parameters that do not.
+
+    >>> from pcircuits import families, unit_interval
+    >>> Input(families.Bernoulli(), [("a",), ("b",)], {"probs": Parameter([[0.1], [0.9]], unit_interval)})
+    Input(2, 1)
     """
 
     __slots__ = ("family", "parameters", "variables")
@@ -159,7 +175,13 @@ class Input(Units):
 
 
 class Constant(Units):
-    """Units of empty scope: fixed non-negative numbers, (R, K)."""
+    """Units of empty scope: non-negative numbers, (R, K).
+
+    **Raises** `ParameterError` for negative numbers, and for shapes other than () and (R, K).
+
+    >>> Constant(0.5).shape, Constant([[1.0, 2.0, 3.0]]).shape
+    ((1, 1), (1, 3))
+    """
 
     __slots__ = ("value",)
 
@@ -178,10 +200,7 @@ class Product(Units):
 
     def __init__(self, children: Sequence[Units], groups: tuple[tuple[int, ...], ...] | None = None) -> None:
         self.groups = groups
-        if groups is None:
-            shape = _common_shape(children, "a product")
-        else:
-            shape = (len(groups), children[0].width)
+        shape = _common_shape(children, "a product") if groups is None else (len(groups), children[0].width)
         super().__init__(shape, tuple(children))
 
     @classmethod

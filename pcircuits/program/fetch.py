@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import Index, Reads
 
 __all__ = ["Fetch", "Locations", "Visits"]
@@ -32,7 +33,9 @@ class Visits:
         if len(parts) == 1:
             return parts[0]
         return Visits(
-            torch.cat([p.sample for p in parts]), torch.cat([p.row for p in parts]), torch.cat([p.column for p in parts])
+            torch.cat([p.sample for p in parts]),
+            torch.cat([p.row for p in parts]),
+            torch.cat([p.column for p in parts]),
         )
 
 
@@ -50,6 +53,11 @@ class Fetch(nn.Module):
 
     A unit-wise read from the step s is `values[s][row, :, column]`.
     """
+
+    permutation: Tensor
+    step: Tensor
+    row: Tensor
+    column: Tensor
 
     def __init__(self, reads: Reads, locations: Locations, device: torch.device | None) -> None:
         super().__init__()
@@ -88,7 +96,7 @@ class Fetch(nn.Module):
             joined = joined.index_select(0, self.permutation)
         if not self.by_unit:
             return joined
-        return joined.unflatten(0, (self.count, self.width)).transpose(1, 2)
+        return unflatten(joined, 0, (self.count, self.width)).transpose(1, 2)
 
     def _part(self, number: int, source: Tensor | None) -> Tensor:
         assert source is not None
@@ -102,7 +110,9 @@ class Fetch(nn.Module):
         if self.by_unit:
             columns = torch.arange(self.width, device=read.device)
             unit = (read.unsqueeze(1) * self.width + columns).flatten()
-            return self._units(values, unit, batch.repeat_interleave(self.width), self.column[unit]).view(-1, self.width)
+            return self._units(values, unit, batch.repeat_interleave(self.width), self.column[unit]).view(
+                -1, self.width
+            )
         out: Tensor | None = None
         step, row = self.step[read], self.row[read]
         for source in self.sources:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from pcircuits.circuit.circuit import Circuit
@@ -69,7 +71,7 @@ class _Lowering:
             return self._emit(MixOp(**header, edges=edges, weights=_rows(array.weights, array.regions, lead, block)))
         return self._emit(ProductOp(**header, edges=edges))
 
-    def _header(self, count: int, width: int, reads: tuple[Reads, ...]) -> dict[str, int]:
+    def _header(self, count: int, width: int, reads: tuple[Reads, ...]) -> Any:
         depth = 1 + max((self._depth(r) for r in reads), default=-1)
         return {"first": self.next_row, "count": count, "width": width, "depth": depth}
 
@@ -88,7 +90,9 @@ class _Lowering:
         header = self._header(array.regions, array.width, ())
         if isinstance(array.parameters, Sourced):
             rows = np.arange(array.regions)
-            return InputOp(**header, family=array.family, columns=columns, parameters=array.parameters, source_rows=rows)
+            return InputOp(
+                **header, family=array.family, columns=columns, parameters=array.parameters, source_rows=rows
+            )
         packed = {}
         for name, parameter in array.parameters.items():
             event = array.family.parameters[name].event_ndim
@@ -120,9 +124,9 @@ class _Lowering:
         if array.column is None:
             if all(c.columns is None for c in children):
                 return Reads(_pick([c.rows for c in children], array.child, array.region))
-            wide = [_by_unit(c, array.width) for c in children]
-            rows = _pick([c.rows for c in wide], array.child, array.region)
-            return Reads(rows, _pick([c.columns for c in wide if c.columns is not None], array.child, array.region))
+            each = [_by_unit(c, array.width) for c in children]
+            regions = _pick([c.rows for c in each], array.child, array.region)
+            return Reads(regions, _pick([c.columns for c in each if c.columns is not None], array.child, array.region))
         rows, columns = np.empty(array.shape, np.int64), np.empty(array.shape, np.int64)
         for number, (child, units) in enumerate(zip(children, array.children, strict=True)):
             here = array.child == number
@@ -170,7 +174,9 @@ def _elementwise(children: list[Reads], arrays: tuple[Units, ...], shape: tuple[
     for reads, array in zip(children, arrays, strict=True):
         if array.shape != shape:
             reads = reads if width == 1 else _by_unit(reads, 1)
-            rows = np.broadcast_to(reads.rows, (regions, *reads.rows.shape[1:-1], width if width > 1 else reads.rows.shape[-1]))
+            rows = np.broadcast_to(
+                reads.rows, (regions, *reads.rows.shape[1:-1], width if width > 1 else reads.rows.shape[-1])
+            )
             columns = None if reads.columns is None else np.broadcast_to(reads.columns, rows.shape)
             reads = Reads(rows, columns)
         spread.append(reads)

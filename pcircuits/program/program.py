@@ -15,6 +15,7 @@ from pcircuits.errors import CircuitError
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.program.fetch import Fetch, Locations, Visits
 from pcircuits.program.lower import lower
+from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import (
     ConstantOp,
     FusedOp,
@@ -131,7 +132,7 @@ class Program(nn.Module):
     def up(self, report: Report, maximise: Sequence[Maximise] | None = None, keep: bool = True) -> tuple[Tensor, State]:
         """The log values of the roots, (B, C), and the pass's state; values that are not kept are let go when read."""
         steps = self._steps()
-        flags = list(maximise) if maximise is not None else [False] * len(steps)
+        flags: list[Maximise] = [False] * len(steps) if maximise is None else list(maximise)
         state = State(report, [None] * len(steps), flags, self.memory, keep)
         for step in steps:
             state.values[step.index] = step.up(state)
@@ -145,7 +146,7 @@ class Program(nn.Module):
         with torch.no_grad():
             flows: list[Tensor | None] = [None] * len(self.steps)
             count = self.root.count
-            shaped = flow.unflatten(1, (count, -1)).transpose(0, 1)
+            shaped = unflatten(flow, 1, (count, -1)).transpose(0, 1)
             self.root.scatter(shaped, flows, state.values)
             for step in reversed(self._steps()):
                 current = flows[step.index]

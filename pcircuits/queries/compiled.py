@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
-from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.algebra import Combination
+from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import EvidenceLike
@@ -137,26 +137,24 @@ class Conditioned(Queries):
 class CompiledCircuit(nn.Module, Queries):
     """A circuit as an `nn.Module`: queries, `state_dict`, `to`, and training by gradients through `log_prob`."""
 
-    def __init__(self, circuit: Circuit, program: Program) -> None:
+    def __init__(self, circuit: Circuit, program: Program, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
         self.circuit = circuit
         self.program = program
+        self._built: Engine | None = None
+        self.register_buffer("_like", torch.empty(0, dtype=dtype, device=device), persistent=False)
+
+    _like: Tensor
+    """Follows the module's dtype and device, also where it has no parameters."""
 
     def _question(self) -> Question:
         return Question(self._engine(), None, None)
 
     def _engine(self) -> Engine:
-        some = next(iter(self.program.pools.parameters()), None)
-        if some is None:
-            some = next(self.program.buffers())
-        dtype = next((t.dtype for t in self.program.state_dict().values() if t.dtype.is_floating_point), self._dtype)
-        engine: Engine | None = self.__dict__.get("_built")
-        if engine is None or engine.dtype != dtype or engine.device != some.device:
-            engine = Engine(self.circuit, self.program, dtype, some.device)
-            self.__dict__["_built"] = engine
-        return engine
-
-    _dtype = torch.float64
+        """The engine for the dtype and device that the module has now."""
+        if self._built is None or (self._built.dtype, self._built.device) != (self._like.dtype, self._like.device):
+            self._built = Engine(self.circuit, self.program, self._like.dtype, self._like.device)
+        return self._built
 
     def forward(self, x: EvidenceLike) -> Tensor:
         """`log_prob`, so that the model composes with what calls modules."""
@@ -186,4 +184,4 @@ def compile_circuit(
     if not chosen.is_floating_point:
         raise CircuitError(f"dtype is a floating-point type, not {chosen}")
     place = torch.get_default_device() if device is None else torch.device(device)
-    return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites))
+    return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites), chosen, place)

@@ -32,7 +32,9 @@ class _Weighted(Reader):
             units = units.expand(regions, arity, flow.shape[-1])
             part = torch.matmul(flow, units.transpose(1, 2)).permute(1, 0, 2).flatten(1)
         else:
-            x, observed = (t[:, columns[:, 0]].transpose(0, 1).unsqueeze(2) for t in (self.known.x, self.known.observed))
+            x, observed = (
+                t[:, columns[:, 0]].transpose(0, 1).unsqueeze(2) for t in (self.known.x, self.known.observed)
+            )
             units = self.quantity(family, x, observed, parameters)
             part = (flow.unsqueeze(-1) * units).sum(2).transpose(0, 1).flatten(1)
         self.total.index_add_(1, columns.flatten(), part)

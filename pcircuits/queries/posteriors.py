@@ -36,7 +36,9 @@ class _Edges(Reader):
 
 def posterior(question: Question, units: object) -> Tensor:
     """P(unit is used, and takes input a | given) for the sums of an array: (B, R, O, A), or (B, A) for one unit."""
-    array = units.array if isinstance(units, Unit) else as_units(units) if isinstance(units, Units | Combination) else None
+    array = (
+        units.array if isinstance(units, Unit) else as_units(units) if isinstance(units, Units | Combination) else None
+    )
     if not isinstance(array, Sum | Mix) or not any(array is own for own in question.engine.circuit.sums):
         raise CircuitError(
             f"posterior is about the sum units of this circuit, such as those in circuit.sums, not {units!r}: "

@@ -50,7 +50,11 @@ class Engine:
     def log_values(self, report: Report) -> Tensor:
         """The log values of all roots, (B, C)."""
         parts = [self.program.up(report.take(rows), keep=False)[0] for rows in self.chunks(report.rows)]
-        return torch.cat(parts) if parts else torch.zeros((0, self.circuit.num_roots), dtype=self.dtype, device=self.device)
+        return (
+            torch.cat(parts)
+            if parts
+            else torch.zeros((0, self.circuit.num_roots), dtype=self.dtype, device=self.device)
+        )
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,7 @@ class Question:
     def known(self) -> Evidence:
         """What is given: one row of nothing where nothing is."""
         e = self.engine
-        if self.evidence is not None:
-            known = self.evidence
-        else:
-            known = Evidence.nothing(1, e.variables, e.dtype, e.device)
+        known = self.evidence or Evidence.nothing(1, e.variables, e.dtype, e.device)
         if self.root is not None and self.root.ndim == 1 and known.rows == 1:
             return known.expand(len(self.root))
         return known
@@ -114,7 +115,9 @@ class Question:
 
     def flow(self, roots: Tensor) -> Tensor:
         """The flow at the roots, (B, C): one at each row's own."""
-        flow = torch.zeros((len(roots), self.engine.circuit.num_roots), dtype=self.engine.dtype, device=self.engine.device)
+        flow = torch.zeros(
+            (len(roots), self.engine.circuit.num_roots), dtype=self.engine.dtype, device=self.engine.device
+        )
         return flow.scatter(1, roots.unsqueeze(1), 1.0)
 
 
@@ -144,4 +147,3 @@ def _states(circuit: Circuit) -> list[int]:
                     column = circuit.column_of[label]
                     states[column] = max(states[column], array.family.states or 0)
     return states
-

@@ -4,8 +4,8 @@ import doctest
 import importlib
 import inspect
 import io
-import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,16 +14,17 @@ import torch
 import pcircuits
 import vq_sources
 
+ROOT = Path(__file__).parents[2]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def modules() -> Iterator[ModuleType]:
+def names() -> Iterator[str]:
     """Every module of both packages."""
-    for package in (pcircuits, vq_sources):
-        yield package
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
-                yield importlib.import_module(found.name)
+    for package in ("pcircuits", "vq_sources"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            if parts[-1] != "__main__":
+                yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def own(module: ModuleType) -> Iterator[tuple[str, object]]:
@@ -37,34 +38,38 @@ def own(module: ModuleType) -> Iterator[tuple[str, object]]:
 def examples(module: ModuleType) -> Iterator[doctest.DocTest]:
     """The examples of a module, of what it defines, and of the methods of that."""
     parts = [("", ModuleType(module.__name__, module.__doc__)), *((f".{name}", value) for name, value in own(module))]
+    finder = doctest.DocTestFinder()
     for name, value in parts:
-        for found in doctest.DocTestFinder().find(value, module.__name__ + name, module=False, globs=vars(module)):  # type: ignore[arg-type]
-            if found.examples:
-                yield found
+        found = finder.find(value, module.__name__ + name, module=False, globs=vars(module))  # type: ignore[arg-type]
+        yield from (example for example in found if example.examples)
 
 
-MODULES = list(modules())
-EXAMPLES = [example for module in MODULES for example in examples(module)]
-
-
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_examples_in_docstrings_are_true(
-    example: doctest.DocTest, tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(str(tmp_path))
-    report, state = io.StringIO(), torch.get_rng_state()
-    failed, _ = doctest.DocTestRunner(optionflags=FLAGS).run(example, out=report.write, clear_globs=False)
+@pytest.fixture
+def _random_state_left_as_it_was() -> Iterator[None]:
+    state = torch.get_rng_state()
+    yield
     torch.set_rng_state(state)
-    assert not failed, report.getvalue()
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
-def test_a_module_says_what_it_is_and_what_it_offers(module: ModuleType) -> None:
+@pytest.mark.usefixtures("_random_state_left_as_it_was")
+@pytest.mark.parametrize("name", list(names()))
+def test_examples_are_true(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for example in examples(importlib.import_module(name)):
+        runner.run(example, out=report.write, clear_globs=False)
+    assert runner.summarize(verbose=False).failed == 0, report.getvalue()
+
+
+@pytest.mark.parametrize("name", list(names()))
+def test_a_module_says_what_it_is_and_what_it_offers(name: str) -> None:
+    module = importlib.import_module(name)
     assert (module.__doc__ or "").strip(), "it opens with a sentence"
-    for name in getattr(module, "__all__", ()):
-        value = getattr(module, name)
+    for public in getattr(module, "__all__", ()):
+        value = getattr(module, public)
         if inspect.isclass(value) or inspect.isfunction(value):
-            assert (value.__doc__ or "").strip(), f"{name} has a docstring"
+            assert (value.__doc__ or "").strip(), f"{public} has a docstring"
 
 
 PUBLIC = [getattr(package, name) for package in (pcircuits, vq_sources) for name in package.__all__]
@@ -76,3 +81,11 @@ def test_public_methods_have_docstrings(cls: type) -> None:
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(function):
             assert inspect.getdoc(getattr(cls, name)), f"{cls.__name__}.{name} has a docstring, its own or inherited"
+
+
+def test_the_examples_of_decorated_functions_and_methods_are_found() -> None:
+    from pcircuits import learning
+    from pcircuits.circuit import units
+
+    assert [example.name for example in examples(units)] == ["pcircuits.circuit.units.Units.prod"]
+    assert [example.name for example in examples(importlib.import_module(learning.fit.__module__))]

@@ -41,7 +41,7 @@ def blocks(text: str) -> Iterator[Block]:
         elif opened is None and (fence := FENCE.match(line)):
             opened = fence[1], number + 1
     assert opened is None, f"the block at line {opened} has no end"
-    for (language, first, end, code), following in zip(fenced, [*fenced[1:], None], strict=True):
+    for (language, first, end, code), following in zip(fenced, [*fenced, None][1:], strict=True):
         if language == "python":
             follows = following is not None and following[0] == "text"
             follows = follows and not "".join(lines[end : following[1] - 1]).strip()

@@ -65,22 +65,27 @@ class VQVAE(nn.Module):
 
     @property
     def grid(self) -> tuple[int, int]:
+        """(h, w), the shape of the codes."""
         return self.config.grid
 
     @property
     def cardinalities(self) -> tuple[int, ...]:
+        """K at each of the P positions."""
         return (self.config.num_codes,) * self.config.positions
 
     @property
     def family(self) -> AbstractUnivariate:
+        """The family of every pixel."""
         return self.config.family
 
     @property
     def data_shape(self) -> tuple[int, int]:
+        """(H, W), the shape of the images."""
         return self.config.data_shape
 
     @property
     def levels(self) -> int:
+        """L: pixels are integers 0..L−1."""
         return self.config.levels
 
     def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:

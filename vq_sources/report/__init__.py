@@ -2,7 +2,7 @@
 
 from vq_sources.report.curves import bpd_curves
 from vq_sources.report.document import read_json, versions, write_json
-from vq_sources.report.figures import picture_inpainting, picture_samples
+from vq_sources.report.sheets import picture_inpainting, picture_samples
 from vq_sources.report.rows import Row
 from vq_sources.report.table import results_table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def stack(group: list[Operation]) -> Operation:
     if len(group) == 1:
         return first
     count = sum(op.count for op in group)
-    header = {"first": first.first, "count": count, "width": first.width, "depth": first.depth}
+    header: Any = {"first": first.first, "count": count, "width": first.width, "depth": first.depth}
     if isinstance(first, InputOp):
         ops = [op for op in group if isinstance(op, InputOp)]
         assert isinstance(first.parameters, dict)

@@ -50,9 +50,7 @@ def _leaves(operations: list[Operation], owner: Index, rows: Index) -> InputOp |
         return None
     joined = stack(list(inputs))
     assert isinstance(joined, InputOp)
-    place = {
-        row: i for i, row in enumerate(r for op in inputs for r in range(op.first, op.first + op.count))
-    }
+    place = {row: i for i, row in enumerate(r for op in inputs for r in range(op.first, op.first + op.count))}
     return joined.take(np.array([place[row] for row in rows.tolist()]))
 
 
@@ -64,14 +62,14 @@ def _fuse_sums(lowered: Lowered) -> Lowered:
         if isinstance(op, SumOp) and op.edges.columns is None:
             rows = op.edges.rows.ravel()
             below = lowered.operations[owner[rows[0]]]
-            if isinstance(below, FusedOp) and len(rows) == below.count and (owner[rows] == owner[rows[0]]).all():
-                if (readers[rows] == 1).all():
-                    gone.add(int(owner[rows[0]]))
-                    product = below.take(rows - below.first)
-                    mixtures[number] = MixtureOp(
-                        first=op.first, count=op.count, width=op.width, depth=0,
-                        product=product, weights=op.weights, inputs=op.inputs,
-                    )  # fmt: skip
+            together = len(rows) == below.count and (owner[rows] == owner[rows[0]]).all()
+            if isinstance(below, FusedOp) and together and (readers[rows] == 1).all():
+                gone.add(int(owner[rows[0]]))
+                product = below.take(rows - below.first)
+                mixtures[number] = MixtureOp(
+                    first=op.first, count=op.count, width=op.width, depth=0,
+                    product=product, weights=op.weights, inputs=op.inputs,
+                )  # fmt: skip
     kept = [(mixtures.get(n, op), op) for n, op in enumerate(lowered.operations) if n not in gone]
     moved = [np.arange(old.first, old.first + old.count) for _, old in kept]
     return reordered(lowered, [new for new, _ in kept], moved)

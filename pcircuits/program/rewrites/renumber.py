@@ -24,5 +24,8 @@ def reordered(lowered: Lowered, operations: Sequence[Operation], moved: Sequence
         new[old] = np.arange(first, first + len(old))
         first += len(old)
     kept = [op.moved(start, new) for op, start in zip(operations, starts, strict=True)]
-    places = {key: Reads(np.where(reads.rows < 0, -1, new[reads.rows]), reads.columns) for key, reads in lowered.places.items()}
+    places = {
+        key: Reads(np.where(reads.rows < 0, -1, new[reads.rows]), reads.columns)
+        for key, reads in lowered.places.items()
+    }
     return Lowered(kept, lowered.root.renumbered(new), places)

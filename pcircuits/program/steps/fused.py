@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pcircuits.program.fetch import Visits
+from pcircuits.program.numbers import log_matmul
 from pcircuits.program.operations import FusedOp, MixtureOp
 from pcircuits.program.pools import Pools
 from pcircuits.program.steps.leaf_products import LeafColumns, LeafProducts
-from pcircuits.program.numbers import log_matmul
 from pcircuits.program.steps.step import Choice, Reader, State, Step, value_of
 from pcircuits.program.steps.sums import DenseWeights, edge_flows, reduce_logs
 
@@ -164,7 +164,7 @@ class MixtureStep(Step):
         self, state: State, visits: Visits, batch: Tensor, choice: Choice, span: tuple[int, int], logs: Tensor
     ) -> None:
         begin, end = span
-        rows, place = batch.unique(return_inverse=True)
+        rows, place = torch.unique(batch, return_inverse=True)
         asked = State(state.report.take(rows), [], state.maximise, state.memory)
         columns = self.product.columns_of(begin, end, state.memory)
         at = 0

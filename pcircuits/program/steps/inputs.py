@@ -27,9 +27,8 @@ class LeafParameters(nn.Module):
         if isinstance(op.parameters, dict):
             for name, rows in op.parameters.items():
                 self.views[name] = pools.view(rows)
-        rows = np.arange(op.count) if op.source_rows is None else op.source_rows
-        self.all_rows = source is None or (rows == np.arange(op.count)).all()
-        self.register_buffer("source_rows", torch.as_tensor(rows, device=device), persistent=False)
+        chosen = np.arange(op.count) if op.source_rows is None else op.source_rows
+        self.register_buffer("source_rows", torch.as_tensor(chosen, device=device), persistent=False)
 
     source_rows: Tensor
 
@@ -49,7 +48,7 @@ class LeafParameters(nn.Module):
     def units(self, row: Tensor, column: Tensor) -> dict[str, Tensor]:
         """Parameters (V, *event) of chosen units."""
         if self.source is not None:
-            distinct, place = column.unique(return_inverse=True)
+            distinct, place = torch.unique(column, return_inverse=True)
             made = self._made(distinct)
             return {name: value[self.source_rows[row], place] for name, value in made.items()}
         whole = {name: self._values(name) for name in self.views}

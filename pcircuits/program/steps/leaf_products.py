@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from pcircuits.families.interface import AbstractExponentialFamily, Parameters
+from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import FusedOp
 from pcircuits.program.pools import Pools
 from pcircuits.program.reports import Density, Report
@@ -100,7 +101,9 @@ class LeafProducts(nn.Module):
             return LeafColumns(parameters, width, None)
         centre = family.centre({name: value.detach() for name, value in parameters.items()})
         with torch.no_grad():
-            lost = 2 * self._by_product(family.cancellation(parameters, centre.unsqueeze(-1))).sum(1).max().double().item()
+            lost = (
+                2 * self._by_product(family.cancellation(parameters, centre.unsqueeze(-1))).sum(1).max().double().item()
+            )
         own = centre.dtype
         fits = [d for d in (own, torch.float64) if lost * torch.finfo(d).eps <= _TOLERANCE.get(own, 1e-9)]
         if not fits:
@@ -113,7 +116,7 @@ class LeafProducts(nn.Module):
 
     def _by_product(self, leaves: Tensor) -> Tensor:
         """(R·A, ...) to (R, A, ...)."""
-        return leaves.unflatten(0, (self.count, self.arity))
+        return unflatten(leaves, 0, (self.count, self.arity))
 
     def values(self, state: State, columns: LeafColumns) -> Tensor:
         """The logs of the products of a range of columns, (R, B, n)."""
@@ -137,7 +140,7 @@ class LeafProducts(nn.Module):
 
     def _rows_of(self, data: Tensor) -> Tensor:
         """(B, R·A) to (R, B, A)."""
-        return data.unflatten(1, (self.count, self.arity)).transpose(0, 1)
+        return unflatten(data, 1, (self.count, self.arity)).transpose(0, 1)
 
     def _table(self, state: State, parameters: Parameters, width: int) -> Tensor:
         pairs = self._pairs(state)
@@ -154,12 +157,16 @@ class LeafProducts(nn.Module):
         batch = len(pairs.entry)
         base = table[pairs.base]
         others = pairs.entry != pairs.base
-        small = base.detach().abs().unflatten(0, (self.count, self.arity)).sum(1).amax() * torch.finfo(table.dtype).eps
-        if others.float().mean() < 0.5 and bool(torch.isfinite(table).all()) and small < _TOLERANCE.get(table.dtype, 1e-9):
+        small = self._by_product(base.detach().abs()).sum(1).amax() * torch.finfo(table.dtype).eps
+        if (
+            others.float().mean() < 0.5
+            and bool(torch.isfinite(table).all())
+            and small < _TOLERANCE.get(table.dtype, 1e-9)
+        ):
             counts = others.view(batch * self.count, self.arity).sum(1)
             offsets = counts.cumsum(0) - counts
             differ = embedding_bag(pairs.entry[others], table - base[pairs.leaf], offsets, mode="sum")
-            total = base.unflatten(0, (self.count, self.arity)).sum(1).unsqueeze(1)
+            total = self._by_product(base).sum(1).unsqueeze(1)
             return differ.view(batch, self.count, -1).transpose(0, 1) + total
         bags = pairs.entry.reshape(batch * self.count, self.arity)
         return embedding_bag(bags, table.contiguous(), mode="sum").view(batch, self.count, -1).transpose(0, 1)
@@ -196,9 +203,9 @@ def _distinct(report: Report, columns: Tensor) -> Pairs:
     for tensor in gathered:
         if bool((tensor == tensor[0, 0]).all()):
             continue
-        _, code = tensor.unique(return_inverse=True)
-        _, key = (key * (int(code.max()) + 1) + code).unique(return_inverse=True)
-    pairs, entry = key.unique(return_inverse=True)
+        _, code = torch.unique(tensor, return_inverse=True)
+        _, key = torch.unique(key * (int(code.max()) + 1) + code, return_inverse=True)
+    pairs, entry = torch.unique(key, return_inverse=True)
     where = torch.empty(len(pairs), dtype=torch.int64, device=columns.device)
     where[entry.reshape(-1)] = torch.arange(batch * leaves, device=columns.device)
     leaf = where % leaves

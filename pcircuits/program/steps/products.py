@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pcircuits.program.fetch import Fetch, Locations, Visits
+from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import OuterOp, ProductOp
 from pcircuits.program.steps.step import Choice, Reader, State, Step
 
@@ -21,7 +22,7 @@ class ProductStep(Step):
         self.edges = Fetch(op.edges, locations, device)
 
     def up(self, state: State) -> Tensor:
-        factors = self.edges.gather(state.values).unflatten(0, (self.count, self.arity))
+        factors = unflatten(self.edges.gather(state.values), 0, (self.count, self.arity))
         return factors[:, 0] + factors[:, 1] if self.arity == 2 else factors.sum(1)
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
@@ -34,7 +35,7 @@ class ProductStep(Step):
         self.edges.route(sample, read, column, choice.visits)
 
     def live(self) -> int:
-        return self.count * self.arity * self.width
+        return self.count * int(self.arity) * self.width
 
 
 class OuterStep(Step):
@@ -55,7 +56,7 @@ class OuterStep(Step):
         return first
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        spread = flow.unflatten(-1, self.widths)
+        spread = unflatten(flow, -1, self.widths)
         axes = range(2, 2 + len(self.widths))
         for number, fetch in enumerate(self._fetches()):
             others = [axis for axis in axes if axis != 2 + number]

@@ -35,13 +35,13 @@ class State:
     saved: dict[object, object] = field(default_factory=dict)
 
 
-class Reader(ABC):
+class Reader:
     """What a downward pass hands flows to."""
 
-    def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:  # noqa: B027
+    def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
         """Leaf units of rows r and factors a over columns (R, A, size), parameters (R, A, K, *event), flow (R, B, K)."""
 
-    def edges(self, step: int, rows: slice, begin: int, flows: Callable[[], Tensor]) -> None:  # noqa: B027
+    def edges(self, step: int, rows: slice, begin: int, flows: Callable[[], Tensor]) -> None:
         """Flows into the inputs `begin`, `begin + 1`, ... of a step's sums, (R, B, O, n), made when called.
 
         `rows` says which of the pass's rows of data these are.

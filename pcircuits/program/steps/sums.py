@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pcircuits.program.fetch import Fetch, Locations, Visits
-from pcircuits.program.numbers import TINY_WEIGHT, log_matmul, logsumexp
+from pcircuits.program.numbers import TINY_WEIGHT, log_matmul, logsumexp, unflatten
 from pcircuits.program.operations import MixOp, SumOp
 from pcircuits.program.pools import ParameterView, Pools
 from pcircuits.program.steps.step import Choice, Maximise, Reader, State, Step, value_of
@@ -126,7 +126,7 @@ class MixStep(Step):
 
     def _terms(self, state: State) -> Tensor:
         """w_a · v_a in logs, (R, A, B, K)."""
-        values = self.edges.gather(state.values).unflatten(0, (self.count, self.arity))
+        values = unflatten(self.edges.gather(state.values), 0, (self.count, self.arity))
         return values + self.weights.logs().transpose(1, 2).unsqueeze(2)
 
     def up(self, state: State) -> Tensor:
@@ -148,4 +148,4 @@ class MixStep(Step):
         self.edges.route(visits.sample, visits.row * self.arity + picked, visits.column, choice.visits)
 
     def live(self) -> int:
-        return 3 * self.count * self.arity * self.width
+        return 3 * self.count * int(self.arity) * self.width

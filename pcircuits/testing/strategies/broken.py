@@ -59,5 +59,5 @@ PAIRS: list[tuple[tuple[Variable, ...], tuple[Variable, ...]]] = [
 
 def _unsmooth(builder: Builder, u: Units, v: Units) -> Units:
     if builder.flag():
-        return Mix((u[0, 0], v[0, 0]), Parameter(builder.numbers.uniform(0.1, 1.0, 2), nonnegative))  # type: ignore[arg-type]
+        return Mix((u[0, 0], v[0, 0]), Parameter(builder.numbers.uniform(0.1, 1.0, 2), nonnegative))
     return concat([u, v], axis="width").sum(builder.numbers.uniform(0.1, 1.0, u.width + v.width))

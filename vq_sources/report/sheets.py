@@ -13,6 +13,7 @@ from vq_sources.report.drawing import GREY, HIDDEN, new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import SubFigure
 
 __all__ = ["picture_inpainting", "picture_samples"]
 
@@ -45,9 +46,9 @@ def picture_samples(
     save_figure(figure, path)
 
 
-def _sheet(figure: object, images: Tensor, rows: int, columns: int, title: str) -> None:
-    figure.suptitle(title, fontsize=10)  # type: ignore[attr-defined]
-    axes = figure.subplots(rows, columns, squeeze=False).flat  # type: ignore[attr-defined]
+def _sheet(figure: SubFigure, images: Tensor, rows: int, columns: int, title: str) -> None:
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(rows, columns, squeeze=False).flat
     for number, ax in enumerate(axes):
         _blank(ax)
         if number < len(images):

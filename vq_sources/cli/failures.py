@@ -1,0 +1,45 @@
+"""What a user sees when something goes wrong: one line, and an exit code; never a traceback for a user's error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from pcircuits.errors import CircuitError
+
+__all__ = ["FAILED", "INTERRUPTED", "reporting"]
+
+FAILED, INTERRUPTED = 1, 130
+"""Exit codes; wrong usage is 2, as everywhere."""
+
+
+@contextmanager
+def reporting(interrupted: str = "Nothing is left half-written; run the same command again.") -> Iterator[None]:
+    """Turn the errors of users, files and missing packages into one line on stderr and exit code 1, Ctrl-C into 130.
+
+    **Arguments**
+
+    - `interrupted`: what a second run of the command will do after Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say(f"stopped by Ctrl-C. {interrupted}", "yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    except (CircuitError, OSError, ImportError) as error:
+        _say(f"error: {_one_line(error)}", "red")
+        raise typer.Exit(FAILED) from None
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, ImportError) and "pip install" not in text:
+        text += ': pip install "pcircuits[vq]"'
+    return text
+
+
+def _say(text: str, style: str) -> None:
+    Console(stderr=True).print(text, style=style, markup=False, highlight=False, soft_wrap=True)

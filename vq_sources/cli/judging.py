@@ -1,0 +1,114 @@
+"""What a circuit is judged by on images, and pictures of what it can do."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+import pcircuits as pc
+from vq_sources.data.pixels import scale
+from vq_sources.metrics import Inpainting, continuous_bpd, discrete_bpd, inpaint
+from vq_sources.report import picture_inpainting
+
+__all__ = ["DTYPE", "Hidden", "drawn_images", "evaluated", "inpainting_facts", "inpainting_picture", "visible_part"]
+
+DTYPE = torch.float64
+"""Of everything that is reported."""
+CONDITIONAL_SAMPLES = 3
+
+
+class Hidden(StrEnum):
+    """The part of an image that is hidden."""
+
+    lower = "lower"
+    upper = "upper"
+    left = "left"
+    right = "right"
+    centre = "centre"
+
+
+def visible_part(shape: tuple[int, int], hidden: Hidden) -> Bool[Tensor, "H W"]:
+    """Which pixels are visible; the hidden half is the larger one where a side is odd.
+
+    >>> visible_part((4, 2), Hidden.lower).long().tolist()
+    [[1, 1], [1, 1], [0, 0], [0, 0]]
+    """
+    height, width = shape
+    visible = torch.ones(shape, dtype=torch.bool)
+    rows = {Hidden.lower: (height // 2, height), Hidden.upper: (0, height - height // 2)}
+    columns = {Hidden.left: (0, width - width // 2), Hidden.right: (width // 2, width)}
+    if hidden is Hidden.centre:
+        top, left = height // 4, width // 4
+        visible[top : height - top, left : width - left] = False
+        return visible
+    visible[slice(*rows.get(hidden, (0, height))), slice(*columns.get(hidden, (0, width)))] = False
+    return visible
+
+
+@torch.no_grad()
+def evaluated(circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, device: str, seed: int) -> dict[str, Any]:
+    """Both bits per dimension of a circuit on images."""
+    model = circuit.compile(dtype=DTYPE, device=device)
+    return {
+        "continuous_bpd": continuous_bpd(model, images, levels, seed),
+        "discrete_bpd": discrete_bpd(model, images, levels),
+    }
+
+
+@torch.no_grad()
+def drawn_images(circuit: pc.Circuit, count: int, shape: tuple[int, int], device: str, seed: int) -> Float[Tensor, "n H W"]:
+    """Samples of a circuit as images in [0, 1] units, from its first root."""
+    model = circuit.compile(dtype=DTYPE, device=device)
+    drawn = model.root(0).sample(count, generator=torch.Generator().manual_seed(seed)).reshape(count, *shape)
+    states = circuit.inputs[0].family.states
+    return drawn.cpu() if circuit.inputs[0].family.base == "lebesgue" or states is None else scale(drawn.long().cpu(), states)
+
+
+@torch.no_grad()
+def inpainting_facts(
+    circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, hidden: Hidden, device: str, seed: int
+) -> dict[str, Any]:
+    """How well the hidden part of images is told from the rest."""
+    shown = _inpainted(circuit, images, levels, hidden, device, 1, seed)
+    return {
+        "hidden": hidden.value,
+        "images": len(images),
+        "psnr": shown.psnr,
+        "conditional_bits_per_hidden_pixel": shown.conditional_bits,
+        "continuous": circuit.inputs[0].family.base == "lebesgue",
+    }
+
+
+def inpainting_picture(
+    circuit: pc.Circuit,
+    images: Int64[Tensor, "B H W"],
+    levels: int,
+    hidden: Hidden,
+    path: Path,
+    title: str,
+    device: str,
+    seed: int,
+) -> None:
+    """Draw inpaintings of a few images."""
+    picture_inpainting(_inpainted(circuit, images, levels, hidden, device, CONDITIONAL_SAMPLES, seed), path, title)
+
+
+@torch.no_grad()
+def _inpainted(
+    circuit: pc.Circuit,
+    images: Int64[Tensor, "B H W"],
+    levels: int,
+    hidden: Hidden,
+    device: str,
+    samples: int,
+    seed: int,
+) -> Inpainting:
+    model = circuit.compile(dtype=DTYPE, device=device)
+    shape = (images.shape[1], images.shape[2])
+    generator = torch.Generator().manual_seed(seed)
+    return inpaint(model, images, visible_part(shape, hidden), levels, samples, generator)

@@ -1,0 +1,79 @@
+"""The options that all commands share, and what they mean."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from vq_sources.errors import ConfigError
+
+__all__ = [
+    "DataRoot",
+    "DatasetName",
+    "Device",
+    "Download",
+    "Out",
+    "Seed",
+    "Split",
+    "check_device",
+]
+
+
+class DatasetName(StrEnum):
+    """The data sets there are."""
+
+    digits = "digits"
+    mnist = "mnist"
+    fashion = "fashion"
+
+
+class Split(StrEnum):
+    """The parts of a data set."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+
+
+Seed = Annotated[int, typer.Option(help="Decides everything random: the same seed, the same results.", min=0)]
+Device = Annotated[str, typer.Option(help="Where to compute: [bold]cpu[/], [bold]cuda[/] or [bold]cuda:1[/].")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="The folder of results. One that was made with other settings, or is in use, is refused.",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where MNIST and Fashion-MNIST are, or go.  [dim]default: $PCIRCUITS_DATA_ROOT, or .data[/]",
+        file_okay=False,
+        show_default=False,
+    ),
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch files that are missing under --data-root.")]
+
+
+def check_device(device: str) -> torch.device:
+    """The device of this name.
+
+    **Raises** `ConfigError` where it is unknown or not there.
+
+    >>> check_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"the device {device!r} is not available ({reason}): take --device cpu") from error
+    if found.type not in ("cpu", "cuda"):
+        raise ConfigError(f"the device {device!r} is not supported: take cpu or cuda")
+    return found

@@ -1,0 +1,128 @@
+"""A folder of results: made with one set of settings, by one process at a time, in stages that are whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from vq_sources.errors import ConfigError
+from vq_sources.report import read_json, write_json
+
+__all__ = ["LOCK_NAME", "SETTINGS_NAME", "Workspace"]
+
+SETTINGS_NAME = "settings.json"
+LOCK_NAME = ".lock"
+_STAGES = "stages"
+
+
+class Workspace:
+    """An open folder of results; see `Workspace.open`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, settings: Mapping[str, Any]) -> Iterator[Workspace]:
+        """Hold a folder for this process, after making sure that what is in it was made with the same settings.
+
+        The lock belongs to the process and goes with it, however it ends. A new folder is made, with its parents.
+
+        **Arguments**
+
+        - `folder`: absent, empty, or made by an earlier run of the same command.
+        - `settings`: everything that determines the results, as JSON takes it.
+
+        **Raises** `ConfigError` where the folder is in use, was made with other settings, or was not made by
+        `vq-circuit`; `OSError` where it cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / LOCK_NAME, "a", encoding="utf-8") as lock:
+            _hold(lock, folder)
+            _agree(folder, settings)
+            yield cls(folder)
+
+    def path(self, name: str) -> Path:
+        """Where a file of this name goes; the folders above it are made."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def done(self, name: str, files: Sequence[str] = ()) -> bool:
+        """Whether a stage was finished, and its files are still there."""
+        return self._record(name).is_file() and all((self.folder / file).is_file() for file in files)
+
+    def stage(
+        self, name: str, compute: Callable[[], Mapping[str, Any]], files: Sequence[str] = ()
+    ) -> tuple[dict[str, Any], float]:
+        """The result of a stage and the seconds it took: computed once, and read from the folder ever after.
+
+        **Arguments**
+
+        - `name`: of the stage, a path without a suffix.
+        - `compute`: makes the files, each whole or absent, then returns the result; what is returned is written last.
+        - `files`: the names of the files it makes; where one was deleted since, the stage is computed anew.
+        """
+        if not self.done(name, files):
+            start = time.perf_counter()
+            result = compute()
+            seconds = time.perf_counter() - start
+            write_json(self.path(f"{_STAGES}/{name}.json"), {"result": result, "seconds": seconds})
+        stored = read_json(self._record(name))
+        return stored["result"], stored["seconds"]
+
+    def _record(self, name: str) -> Path:
+        return self.folder / _STAGES / f"{name}.json"
+
+
+def _hold(lock: IO[str], folder: Path) -> None:
+    """Take the lock of the open file, or raise; the system frees it when the file is closed or the process ends."""
+    try:
+        import fcntl
+    except ImportError as error:
+        raise ConfigError("folders of results are locked by fcntl, which this system lacks: use Linux or macOS") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise ConfigError(
+            f"{folder} is in use by another vq-circuit: wait until it ends, or choose another folder with --out"
+        ) from None
+
+
+def _agree(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Raise unless the folder was made with these settings; a new one is given them."""
+    path = folder / SETTINGS_NAME
+    if not path.exists():
+        # A process that was killed early leaves the lock, and perhaps the settings' temporary file.
+        others = sorted(p.name for p in folder.iterdir() if p.name not in (LOCK_NAME, f"{SETTINGS_NAME}.tmp"))
+        if others:
+            raise ConfigError(
+                f"{folder} holds {others[0]!r} and was not made by vq-circuit: choose an empty or a new folder with --out"
+            )
+        write_json(path, settings)
+        return
+    differences = list(_differences(read_json(path), settings))
+    if differences:
+        raise ConfigError(
+            f"{folder} was made with other settings ({'; '.join(differences[:3])}): choose another folder with --out, "
+            "or delete that one"
+        )
+
+
+def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
+    """Each setting that differs, by its dotted name."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        for key in dict.fromkeys([*theirs, *ours]):
+            yield from _differences(theirs.get(key), ours.get(key), f"{name}.{key}" if name else str(key))
+    elif theirs != ours:
+        yield f"{name}: {_word(theirs)} there, {_word(ours)} here"
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else str(value)
