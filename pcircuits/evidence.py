@@ -121,10 +121,7 @@ def _from_mapping(
     given: Mapping[Variable, object], variables: Variables, dtype: torch.dtype, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     columns = [variables.column(label) for label in given]
-    values = [
-        (v.to(device) if isinstance(v, Tensor) else torch.as_tensor(v, dtype=torch.float64, device=device))
-        for v in given.values()
-    ]
+    values = [_numbers(label, value).to(device) for label, value in given.items()]
     for label, value in zip(given, values, strict=True):
         if value.ndim > 1:
             raise EvidenceError(f"the value of {label!r} has shape {tuple(value.shape)}; it needs one number, or (B,)")
@@ -137,6 +134,15 @@ def _from_mapping(
     for column, value in zip(columns, values, strict=True):
         x[:, column] = value.to(wide)
     return x, ~x.isnan()
+
+
+def _numbers(label: Variable, value: object) -> Tensor:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise EvidenceError(
+            f"the value of {label!r} is {value!r}; it needs one number, or (B,), and NaN where it is missing"
+        ) from error
 
 
 def _check(x: Tensor, observed: Tensor, variables: Variables) -> None:

@@ -139,7 +139,7 @@ def _positions(index: object, size: int, axis: str) -> Index:
         return np.asarray(everything[index])
     wanted = np.atleast_1d(np.asarray(index.cpu() if isinstance(index, Tensor) else index))
     if wanted.dtype == bool and wanted.shape == (size,):
-        return everything[wanted]
+        return np.asarray(everything[wanted])
     if not np.issubdtype(wanted.dtype, np.integer) or wanted.ndim != 1:
         raise CircuitError(f"{axis} are selected by an int, a slice or a sequence of ints, not {index!r}")
     if bad := [int(i) for i in wanted if not -size <= i < size]:

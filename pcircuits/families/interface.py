@@ -72,8 +72,13 @@ class AbstractFamily(ABC):
         """log p(x_observed), (...). Impossible values give -inf, and zero gradients, never NaN."""
 
     @abstractmethod
-    def log_mass(self, lower: Tensor, upper: Tensor, parameters: Parameters) -> Tensor:
-        """log P(lower <= X <= upper), (...); bounds are (..., size), closed, and may be infinite."""
+    def log_mass(
+        self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters
+    ) -> Tensor:
+        """log [p(x_observed) · P(lower <= rest <= upper | x_observed)], (...).
+
+        Bounds are (..., size), closed, may be infinite, and are ignored where a value was observed.
+        """
 
     @abstractmethod
     def log_mode(self, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
@@ -146,8 +151,11 @@ class AbstractUnivariate(AbstractFamily):
         value = self.log_density(torch.where(observed, x, self._inside(x)), parameters)
         return torch.where(observed, value, torch.zeros((), dtype=value.dtype, device=value.device))
 
-    def log_mass(self, lower: Tensor, upper: Tensor, parameters: Parameters) -> Tensor:
-        return self.log_interval(lower[..., 0], upper[..., 0], parameters)
+    def log_mass(
+        self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters
+    ) -> Tensor:
+        inside = self.log_interval(lower[..., 0], upper[..., 0], parameters)
+        return torch.where(observed[..., 0], self.log_prob(x, observed, parameters), inside)
 
     def log_mode(self, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         x, observed = x[..., 0], observed[..., 0]

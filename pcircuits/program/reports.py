@@ -82,10 +82,7 @@ class Box(Report):
 
     def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
         x, observed, lower, upper = evidence
-        inside = family.log_mass(lower, upper, parameters)
-        if family.size == 1:
-            return torch.where(observed[..., 0], family.log_prob(x, observed, parameters), inside)
-        return family.log_prob(x, observed, parameters) + torch.where(observed.any(-1), 0.0, inside)
+        return family.log_mass(lower, upper, x, observed, parameters)
 
     def take(self, rows: slice | Tensor) -> Box:
         return Box(self.x[rows], self.observed[rows], self.lower[rows], self.upper[rows])

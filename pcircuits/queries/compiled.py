@@ -116,7 +116,10 @@ class Queries(ABC):
         """The model with one of its roots: an int, or (B,) integers, one for each row."""
         question = self._question()
         count = question.engine.circuit.num_roots
-        chosen = torch.as_tensor(index, device=question.engine.device)
+        try:
+            chosen = torch.as_tensor(index, device=question.engine.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CircuitError(f"a root is an int, or (B,) integers, not {index!r}") from error
         if chosen.ndim > 1 or chosen.dtype.is_floating_point or chosen.dtype == torch.bool:
             raise CircuitError(f"a root is an int, or (B,) integers, not {index!r}")
         if bool(((chosen < 0) | (chosen >= count)).any()):

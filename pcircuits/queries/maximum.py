@@ -60,7 +60,7 @@ def maximum(question: Question, exact: bool) -> Completion:
     known = question.known()
     roots = question.roots(known.rows)
     everywhere = [True] * len(engine.program.steps)
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
     with torch.no_grad():
         for rows in engine.chunks(known.rows):
             some, chosen = Evidence(known.x[rows], known.observed[rows]), roots[rows]
@@ -71,14 +71,15 @@ def maximum(question: Question, exact: bool) -> Completion:
             value, _ = engine.program.up(Density(best, torch.ones_like(some.observed)), keep=False)
             bound, _ = engine.program.up(Mode(some.x, some.observed), engine.deterministic_sums, keep=False)
             at = chosen.unsqueeze(1)
-            parts.append((best, value.gather(1, at)[:, 0] - total, bound.gather(1, at)[:, 0] - total))
+            parts.append((best, value.gather(1, at)[:, 0], bound.gather(1, at)[:, 0], total))
     if not parts:
         empty = known.x.new_zeros(0)
         return Completion(known.x, empty, empty, empty > 0)
-    best, value, bound = (torch.cat(column) for column in zip(*parts, strict=True))
+    best, value, bound, total = (torch.cat(column) for column in zip(*parts, strict=True))
     slack = 64 * torch.finfo(engine.dtype).eps * (1 + value.abs() + len(engine.program.steps))
     met = bound <= value + slack
-    bound = torch.maximum(bound, value)  # rounding may put the bound just below the value it bounds
+    bound = torch.maximum(bound, value) - total  # rounding may put the bound just below the value it bounds
+    value = value - total
     if question.batched:
         return Completion(best, value, bound, met)
     return Completion(best[0], value[0], bound[0], met[0])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pcircuits.errors import CircuitError
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.program.steps.step import Reader
@@ -30,7 +31,7 @@ class _Weighted(Reader):
             nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
             units = self.quantity(family, nothing, nothing > 0, parameters)[..., 0]
             units = units.expand(regions, arity, flow.shape[-1])
-            part = torch.matmul(flow, units.transpose(1, 2)).permute(1, 0, 2).flatten(1)
+            part = _weighed(flow, units).permute(1, 0, 2).flatten(1)
         else:
             x, observed = (
                 t[:, columns[:, 0]].transpose(0, 1).unsqueeze(2) for t in (self.known.x, self.known.observed)
@@ -38,6 +39,14 @@ class _Weighted(Reader):
             units = self.quantity(family, x, observed, parameters)
             part = (flow.unsqueeze(-1) * units).sum(2).transpose(0, 1).flatten(1)
         self.total.index_add_(1, columns.flatten(), part)
+
+
+def _weighed(flow: Tensor, units: Tensor) -> Tensor:
+    """Σ_k flow (R, B, K) · units (R, A, K), (R, B, A); an infinite quantity of a unit without flow counts nothing."""
+    if bool(units.isfinite().all()):
+        return torch.matmul(flow, units.transpose(1, 2))
+    unused = (flow == 0).unsqueeze(2)
+    return torch.where(unused, 0.0, flow.unsqueeze(2) * units.unsqueeze(1)).sum(-1)
 
 
 class _Spread(Reader):
@@ -86,7 +95,7 @@ def mean(question: Question) -> Tensor:
 def moment(question: Question, order: int) -> Tensor:
     """E[X_v ** order | given], (B, D)."""
     if not isinstance(order, int) or order < 1:
-        raise ValueError(f"the order of a moment is an integer >= 1, not {order!r}")
+        raise CircuitError(f"the order of a moment is an integer >= 1, not {order!r}")
     return _weighted(question, "moment", lambda f, x, o, p: f.moment(order, x, o, p), lambda x: x**order)
 
 

@@ -101,8 +101,10 @@ class Question:
         known = self.known()
         roots = self.roots(known.rows)
         parts = [answer(Evidence(known.x[r], known.observed[r]), roots[r]) for r in self.engine.chunks(known.rows)]
-        if not parts:
-            parts = [answer(known, roots)]
+        if not parts:  # the shape of no rows is that of one row of which nothing is known
+            e = self.engine
+            nothing = Evidence.nothing(1, e.variables, e.dtype, e.device)
+            return answer(nothing, torch.zeros(1, dtype=torch.int64, device=e.device))[:0]
         total = torch.cat(parts) if len(parts) > 1 else parts[0]
         return total if self.batched else total[0]
 

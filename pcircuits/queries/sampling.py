@@ -61,4 +61,4 @@ def _of_rows(question: Question, known: Evidence, roots: Tensor, n: int, draw: D
         rows = row_of[begin : begin + size]
         parts.append(program.choose(state, roots[rows], rows, known.x[rows], known.observed[rows], draw))
     flat = torch.cat(parts) if parts else known.x.new_zeros((0, known.x.shape[1]))
-    return flat.view(n, known.rows, -1)
+    return flat.view(n, known.rows, known.x.shape[1])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcircuits.families.interface import AbstractExponentialFamily, AbstractUnivariate, Parameters
+from pcircuits.families.interface import AbstractExponentialFamily, AbstractFamily, AbstractUnivariate, Parameters
 
 __all__ = ["check_family"]
 
@@ -126,7 +126,7 @@ def _sums_to_one(case: _Case) -> None:
     one = torch.ones(case.units, dtype=torch.float64)
     case.close(case.total(torch.ones_like(case.points)), one, "the total probability")
     everything = torch.full((1, 1), torch.inf, dtype=torch.float64)
-    case.close(case.family.log_mass(-everything, everything, case.parameters), torch.log(one), "log_mass(-inf, inf)")
+    case.close(_mass(case.family, -everything, everything, case.parameters), torch.log(one), "log_mass(-inf, inf)")
 
 
 def _bounds(case: _Case) -> list[tuple[Tensor, Tensor]]:
@@ -144,7 +144,7 @@ def _bounds(case: _Case) -> list[tuple[Tensor, Tensor]]:
 
 def _mass_of_intervals(case: _Case) -> None:
     for lower, upper in _bounds(case):
-        got = case.family.log_mass(lower.unsqueeze(-1), upper.unsqueeze(-1), case.parameters)
+        got = _mass(case.family, lower.unsqueeze(-1), upper.unsqueeze(-1), case.parameters)
         what = f"log_mass({lower.tolist()}, {upper.tolist()})"
         if bool(got.isnan().any()):
             raise AssertionError(f"{what} of {case.family} is {got.tolist()}")
@@ -227,9 +227,9 @@ def _broadcasts_as_the_engine_calls(case: _Case) -> None:
         raise AssertionError(f"log_prob of {case.family} has shape {tuple(got.shape)}, not {(1, 7, case.units)}")
     case.close(got[0], torch.stack([case.log_prob(v) for v in x[0].expand(-1, case.units)]), "log_prob, broadcast,")
     bounds = x.unsqueeze(-1)
-    mass = case.family.log_mass(bounds, bounds + 1.5, one)
+    mass = _mass(case.family, bounds, bounds + 1.5, one)
     columns = x[0].expand(-1, case.units).unsqueeze(-1)
-    want = [case.family.log_mass(column, column + 1.5, case.parameters) for column in columns]
+    want = [_mass(case.family, column, column + 1.5, case.parameters) for column in columns]
     case.close(mass[0], torch.stack(want), "log_mass, broadcast,")
 
 
@@ -257,7 +257,7 @@ def _gradients(case: _Case) -> None:
     x = case.points[torch.linspace(0, len(case.points) - 1, 9).long()]
     queries: dict[str, Callable[[Mapping[str, Tensor]], Tensor]] = {
         "log_prob": lambda p: case.log_prob(x, p),
-        "log_mass": lambda p: case.family.log_mass(lower.unsqueeze(-1), upper.unsqueeze(-1), p),
+        "log_mass": lambda p: _mass(case.family, lower.unsqueeze(-1), upper.unsqueeze(-1), p),
     }
     for name, spec in case.family.parameters.items():
         if not spec.trainable:
@@ -325,7 +325,7 @@ def _draws_follow_the_density(case: _Case, draws: int, seed: int) -> None:
             pvalue = _chi_square(seen_counts, expected)
         else:
             one = {name: value[unit : unit + 1] for name, value in case.parameters.items()}
-            below = case.family.log_mass(torch.full((1, 1), -torch.inf).double(), column.unsqueeze(-1), one)
+            below = _mass(case.family, torch.full((1, 1), -torch.inf).double(), column.unsqueeze(-1), one)
             pvalue = stats.kstest(below.exp().numpy(), "uniform").pvalue
         if pvalue < 1e-4 / case.units:
             raise AssertionError(f"the draws of {case.family}, unit {unit}, do not follow it (p = {pvalue:.2g})")
@@ -347,3 +347,9 @@ def _chi_square(counts: np.ndarray, expected: np.ndarray) -> float:
         return 1.0
     statistic = float(((counts - expected) ** 2 / expected).sum())
     return float(stats.chi2.sf(statistic, len(expected) - 1))
+
+
+def _mass(family: AbstractFamily, lower: Tensor, upper: Tensor, parameters: Parameters) -> Tensor:
+    """log P(lower <= X <= upper) with nothing observed."""
+    nothing = torch.zeros_like(lower)
+    return family.log_mass(lower, upper, nothing, nothing > 0, parameters)

@@ -87,5 +87,6 @@ def test_the_examples_of_decorated_functions_and_methods_are_found() -> None:
     from pcircuits import learning
     from pcircuits.circuit import units
 
-    assert [example.name for example in examples(units)] == ["pcircuits.circuit.units.Units.prod"]
-    assert [example.name for example in examples(importlib.import_module(learning.fit.__module__))]
+    assert "pcircuits.circuit.units.Units.prod" in {example.name for example in examples(units)}
+    fit = importlib.import_module(learning.fit.__module__)
+    assert f"{fit.__name__}.fit" in {example.name for example in examples(fit)}

@@ -77,9 +77,7 @@ def _torch_left_as_it_was() -> Iterator[None]:
 @pytest.mark.errors  # pages show errors too
 @pytest.mark.usefixtures("_torch_left_as_it_was")
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
-def test_code_runs_and_prints_what_the_page_says(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_code_runs_and_prints_what_the_page_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page.read_text(encoding="utf-8")):

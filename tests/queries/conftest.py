@@ -270,7 +270,6 @@ OPTIONS: dict[str, dict[str, object]] = {
     "no rewrites": {"rewrites": []},
     "chunks of one": {"memory": 1},
     "float32": {"dtype": torch.float32},
-    "float32, chunks of one": {"dtype": torch.float32, "memory": 1},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,19 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 import pcircuits as pc
-from vq_sources.data.pixels import scale
+from vq_sources.data import EncodedSplit, Split
+from vq_sources.data.pixels import dequantise, scale
 from vq_sources.metrics import Inpainting, continuous_bpd, discrete_bpd, inpaint
+from vq_sources.priors import AutoregressivePrior
+from vq_sources.protocols import VQSource
 from vq_sources.report import picture_inpainting
 
-__all__ = ["DTYPE", "Hidden", "drawn_images", "evaluated", "inpainting_facts", "inpainting_picture", "visible_part"]
+__all__ = ["DTYPE", "Hidden", "drawn_images", "evaluated", "inpainting_facts", "inpainting_picture", "own_code_facts", "visible_part"]
 
 DTYPE = torch.float64
 """Of everything that is reported."""
 CONDITIONAL_SAMPLES = 3
+_CHUNK = 1000
 
 
 class Hidden(StrEnum):
@@ -112,3 +117,30 @@ def _inpainted(
     shape = (images.shape[1], images.shape[2])
     generator = torch.Generator().manual_seed(seed)
     return inpaint(model, images, visible_part(shape, hidden), levels, samples, generator)
+
+
+@torch.no_grad()
+def own_code_facts(
+    teacher: VQSource, prior: AutoregressivePrior, images: Split, codes: EncodedSplit, seed: int
+) -> dict[str, float]:
+    """What images cost under the one code that the encoder gives them, in bits per dimension.
+
+    `pixels` is −log2 p(x | z) / D of the density (plus log2 L) or of the integers, as the teacher's family is; `codes`
+    is −log2 p(z) / D. Their sum bounds the exact model's bits per dimension of the same kind from above.
+
+    **Arguments**
+
+    - `prior`: without classes, p(z).
+    - `seed`: of the dequantisation, as everywhere.
+    """
+    pixels = images.images.flatten(1)
+    density = teacher.family.base == "lebesgue"
+    x = dequantise(pixels, teacher.levels, torch.Generator().manual_seed(seed), DTYPE) if density else pixels.to(DTYPE)
+    total = 0.0
+    for rows, own in zip(x.split(_CHUNK), codes.codes.split(_CHUNK), strict=True):
+        parameters = {name: value.to(DTYPE).cpu() for name, value in teacher.likelihood(own.to(prior.device)).items()}
+        total -= float(teacher.family.log_density(rows, parameters).sum())
+    dimensions = pixels.shape[1] * math.log(2)
+    of_pixels = total / len(x) / dimensions + (math.log2(teacher.levels) if density else 0.0)
+    of_codes = -float(prior.log_prob(codes.codes).mean()) / dimensions
+    return {"pixels": of_pixels, "codes": of_codes, "sum": of_pixels + of_codes}

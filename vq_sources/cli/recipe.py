@@ -141,9 +141,9 @@ def _smoke(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
         model=replace(recipe.model, num_codes=4, hidden=16, hidden_at_image=8),
-        model_fit=replace(recipe.model_fit, epochs=3),
+        model_fit=replace(recipe.model_fit, epochs=6, batch_size=32, learning_rate=5e-3),
         prior=replace(recipe.prior, num_codes=4, hidden=8),
-        prior_fit=replace(recipe.prior_fit, epochs=3),
+        prior_fit=replace(recipe.prior_fit, epochs=6, batch_size=32),
         sizes=(4, 16, 64),
         train_images=600,
         test_images=60,

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 
 import torch
 from jaxtyping import Int64
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
+from pcircuits.errors import FileFormatError
 from vq_sources import selection
 from vq_sources.codes import CodeSet
 from vq_sources.priors import AutoregressivePrior
+from vq_sources.report import write_bytes
 
-__all__ = ["Method", "WeightsName", "choose"]
+__all__ = ["Method", "WeightsName", "choose", "read_selection", "write_selection"]
 
 
 class Method(StrEnum):
@@ -60,3 +65,22 @@ def choose(
         Method.paper_beam: selection.paper_beam,
     }
     return by_prior[method](prior, size, generator=generator)
+
+
+def write_selection(path: Path, codes: CodeSet) -> None:
+    """Write a set of codes to one safetensors file, whole or not at all."""
+    tensors, metadata = codes.to("cpu").to_tensors()
+    write_bytes(path, save(tensors, metadata=metadata))
+
+
+def read_selection(path: Path) -> CodeSet:
+    """The set of codes in a file.
+
+    **Raises** `FileFormatError` where it is damaged, or no set of codes.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+            return CodeSet.from_tensors(tensors, file.metadata() or {})
+    except SafetensorError as error:
+        raise FileFormatError(f"{path} cannot be read ({error}): delete it, and it is made again") from error

@@ -18,7 +18,6 @@ from torch import Tensor
 import vq_sources as vq
 from pcircuits.errors import FileFormatError
 from pcircuits.learning import History
-from pcircuits.learning.files import write_whole
 from vq_sources.cli.recipe import Recipe
 from vq_sources.cli.voice import Voice
 from vq_sources.cli.workspace import Workspace
@@ -26,6 +25,7 @@ from vq_sources.data import Dataset, EncodedDataset, EncodedSplit, Split
 from vq_sources.errors import ConfigError, DataError
 from vq_sources.models.files import load_model, save_model
 from vq_sources.priors import PixelCNN, PixelCNNConfig
+from vq_sources.report import write_bytes
 
 __all__ = ["CODES_FILE", "PRIOR_FILE", "TEACHER_FILE", "Training", "read_codes", "read_prior", "read_teacher", "read_train_codes"]
 
@@ -57,9 +57,14 @@ class Training:
         recipe = self.recipe
         whole = vq.load(recipe.dataset, root=self._data_root, download=self._download)
         data = replace(whole, train=_first(whole.train, recipe.train_images), test=_first(whole.test, recipe.test_images))
-        digest = {name: _checksum(getattr(data, name)) for name in _SPLITS}
-        stored, _ = self.workspace.stage("data", lambda: digest)
-        if stored != digest:
+        facts = {
+            "name": data.name,
+            "levels": data.levels,
+            "shape": list(data.shape),
+            "classes": data.num_classes,
+            **{name: _checksum(getattr(data, name)) for name in _SPLITS},
+        }
+        if self.workspace.stage("data", lambda: facts)[0] != facts:
             raise DataError(
                 f"{self.workspace.folder} was made from other images of {recipe.dataset!r} than those that are found now: "
                 "choose another folder with --out"
@@ -84,10 +89,11 @@ class Training:
         self.codes_facts()
         return read_codes(self.workspace.folder, self.data)
 
-    @property
-    def train_codes(self) -> Int64[Tensor, "M P"]:
-        """The codes of the training images."""
-        return self.codes.train.codes
+    def data_facts(self) -> dict[str, Any]:
+        """What the images are, with a checksum of each split."""
+        if not self.workspace.done("data"):
+            _ = self.data
+        return self.workspace.stage("data", dict)[0]
 
     def teacher_facts(self) -> dict[str, Any]:
         """How the training of the VQ-VAE went."""
@@ -134,8 +140,7 @@ class Training:
         with self.voice.step("encoding the images"):
             encoded = vq.encode(self.teacher, self.data)
         splits = {name: getattr(encoded, name).codes.contiguous() for name in _SPLITS}
-        content = save(splits)
-        write_whole(self.workspace.path(CODES_FILE), lambda temporary: _write(temporary, content))
+        write_bytes(self.workspace.path(CODES_FILE), save(splits))
         count = self.recipe.model.num_codes
         return {name: asdict(vq.codebook_report(codes, count)) for name, codes in splits.items()}
 
@@ -215,7 +220,3 @@ def _history_facts(history: History) -> dict[str, Any]:
 
 def _numbers(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from vq_sources.errors import ConfigError
-from vq_sources.report import read_json, write_json
+from vq_sources.report import read_json, versions, write_json
 
-__all__ = ["LOCK_NAME", "SETTINGS_NAME", "Workspace"]
+__all__ = ["LOCK_NAME", "SETTINGS_NAME", "Workspace", "settings_of"]
 
 SETTINGS_NAME = "settings.json"
 LOCK_NAME = ".lock"
@@ -77,6 +77,11 @@ class Workspace:
 
     def _record(self, name: str) -> Path:
         return self.folder / _STAGES / f"{name}.json"
+
+
+def settings_of(command: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a folder that a command makes: its name, the versions that compute, and its own settings."""
+    return {"command": command, "versions": versions(), **values}
 
 
 def _hold(lock: IO[str], folder: Path) -> None:

@@ -15,17 +15,21 @@ import pcircuits
 from pcircuits.errors import FileFormatError
 from pcircuits.learning.files import write_whole
 
-__all__ = ["read_json", "versions", "write_json"]
+__all__ = ["read_json", "versions", "write_bytes", "write_json"]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path`, whole or not at all; numbers keep all of their digits."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_whole(path, lambda temporary: _write(temporary, text))
+    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_whole(path, write)
 
 
 def read_json(path: Path) -> dict[str, Any]:

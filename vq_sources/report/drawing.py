@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pcircuits.learning.files import write_whole
+from vq_sources.report.document import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,8 +38,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all; the same figure makes the same bytes."""
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", metadata={"Software": None})
-    write_whole(path, lambda temporary: _write(temporary, drawn.getvalue()))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+    write_bytes(path, drawn.getvalue())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 __all__ = ["METHODS", "Row", "method_name"]
 
 METHODS = {
     "exact": "exact model",
-    "ancestral": "DMRS (ancestral)",
+    "ancestral": "DMRS",
     "beam": "beam",
     "stochastic_beam": "stochastic beam",
     "paper_beam": "paper's beam",
@@ -41,16 +43,30 @@ class Row:
     covered_mass: float
     seconds: float
 
+    @staticmethod
+    def named(method: str, weights: str, asked: int) -> str:
+        """A name for the files of a row.
+
+        >>> Row.named("beam", "prior", 64)
+        'beam-prior-64'
+        """
+        return f"{method}-{weights}-{asked}"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Row:
+        """A row from a report, which may say more about it."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
     @property
     def name(self) -> str:
-        """A name for files: method, weights and how many codes were asked for."""
-        return f"{self.method}-{self.weights}-{self.asked}"
+        """The name of this row's files."""
+        return Row.named(self.method, self.weights, self.asked)
 
 
 def method_name(method: str) -> str:
     """How a method is called in tables and pictures.
 
     >>> method_name("ancestral"), method_name("my_own")
-    ('DMRS (ancestral)', 'my own')
+    ('DMRS', 'my own')
     """
     return METHODS.get(method, method.replace("_", " "))

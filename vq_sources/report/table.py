@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 __all__ = ["results_table"]
 
+WEIGHTS = {"bound": "p(z)"}
+
 
 def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -> Table:
-    """One table of distilled models, those of one method and weights together; the best of each bpd column is bold.
+    """One table of distilled models, those of one method and weights together; in each bpd column
+    the best but for the exact model is bold.
 
     **Arguments**
 
@@ -33,19 +36,27 @@ def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -
         from rich.table import Table
     except ImportError as error:
         raise ImportError('The table is drawn by rich: pip install "pcircuits[vq]".') from error
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_style="bold", caption_justify="left")
-    table.add_column("codes chosen by")
-    table.add_column("weights")
-    for name in ("N", "bpd continuous", "bpd discrete", "covered mass", "seconds"):
-        table.add_column(name, justify="right")
-    best_continuous = min((r.continuous_bpd for r in rows if r.continuous_bpd is not None), default=None)
-    best_discrete = min((r.discrete_bpd for r in rows), default=None)
+    table = Table(
+        title=title,
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        title_style="bold",
+        caption_justify="left",
+    )
+    table.add_column("codes\nchosen by", no_wrap=True)
+    table.add_column("\nweights", no_wrap=True)
+    for name in ("\nN", "bpd\ncontinuous", "bpd\ndiscrete", "covered\nmass", "\nseconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    chosen = [row for row in rows if row.method != "exact"]
+    best_continuous = min((r.continuous_bpd for r in chosen if r.continuous_bpd is not None), default=None)
+    best_discrete = min((r.discrete_bpd for r in chosen), default=None)
     for _, group in groupby(rows, lambda row: (row.method, row.weights)):
         block = list(group)
         for row in block:
             table.add_row(
                 method_name(row.method) if row is block[0] else "",
-                row.weights if row is block[0] else "",
+                WEIGHTS.get(row.weights, row.weights) if row is block[0] else "",
                 _count(row),
                 _bpd(row.continuous_bpd, best_continuous),
                 _bpd(row.discrete_bpd, best_discrete),

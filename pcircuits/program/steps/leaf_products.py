@@ -21,6 +21,9 @@ __all__ = ["LeafColumns", "LeafProducts"]
 TABLE_COLUMNS = 64
 """Columns of a table that are looked up together: more of them fall out of the cache."""
 
+TABLE_BLOCK = 2**18
+"""Entries of a table that are computed together, likewise."""
+
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
 """Rounding, in nats, that a matrix form may leave; beyond it a wider dtype or the table takes over."""
 
@@ -147,10 +150,20 @@ class LeafProducts(nn.Module):
         parts = []
         for begin in range(0, width, TABLE_COLUMNS):
             chunk = {n: p if p.shape[1] == 1 else p[:, begin : begin + TABLE_COLUMNS] for n, p in parameters.items()}
-            table = state.report.answer(pairs.evidence, self.family, {n: p[pairs.leaf] for n, p in chunk.items()})
-            size = min(TABLE_COLUMNS, width - begin)
-            parts.append(self._look_up(pairs, table.expand(len(pairs.leaf), size)))
+            table = self._answers(state.report, pairs, chunk, min(TABLE_COLUMNS, width - begin))
+            parts.append(self._look_up(pairs, table))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+    def _answers(self, report: Report, pairs: Pairs, parameters: Parameters, width: int) -> Tensor:
+        """What each pair's leaf units report, (P, n), a block at a time that stays in the cache."""
+        rows = max(1, TABLE_BLOCK // width)
+        parts = []
+        for begin in range(0, len(pairs.leaf), rows):
+            leaf = pairs.leaf[begin : begin + rows]
+            evidence = tuple(e[begin : begin + rows] for e in pairs.evidence)
+            made = report.answer(evidence, self.family, {name: p[leaf] for name, p in parameters.items()})
+            parts.append(made.expand(len(leaf), width))
+        return torch.cat(parts)
 
     def _look_up(self, pairs: Pairs, table: Tensor) -> Tensor:
         """For each row of data and product, the sum of its entries' rows of the table, (R, B, n)."""
