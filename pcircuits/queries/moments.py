@@ -29,7 +29,7 @@ class _Weighted(Reader):
         regions, arity, size = columns.shape
         if size == 1:
             nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
-            units = self.quantity(family, nothing, nothing > 0, parameters)[..., 0]
+            units = self.quantity(family, nothing, nothing > 0, parameters)[..., 0].to(flow.dtype)
             units = units.expand(regions, arity, flow.shape[-1])
             part = _weighed(flow, units).permute(1, 0, 2).flatten(1)
         else:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from pcircuits.families import DiscretizedLogistic, DiscretizedNormal, Normal
 from vq_sources.models import VQVAE, VQVAEConfig, codebook_report
+from vq_sources.models.head import bounded_scale
 from vq_sources.protocols import VQSource
 from vq_sources.quantizers.seeding import seeded
 
@@ -149,7 +150,7 @@ def test_encode_changes_nothing_in_training_mode() -> None:
 def test_decoder_gradients_are_right() -> None:
     model = small(data_shape=(4, 4), hidden=4, hidden_at_image=2).double().eval()
     codes = torch.tensor([[0, 1, 2, 0], [1, 1, 0, 2]])
-    parameters = dict(model.decoder.named_parameters()) | {"bias": model.head.bias}
+    parameters = dict(model.decoder.named_parameters()) | dict(model.head.named_parameters())
     weights = torch.randn(2, 2, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
     def value() -> torch.Tensor:
@@ -191,8 +192,11 @@ def test_prepare_fits_the_head_and_the_codebook_once() -> None:
     with seeded(torch.Generator().manual_seed(0)):
         model.prepare((images,))
     values = (images.double() + 0.5) / 4
-    loc, _ = model.head.bias.double()
-    torch.testing.assert_close(loc, values.mean(0), rtol=0, atol=1e-6)
+    std = values.std(0, correction=0).clamp(0.05**0.9, 0.05**0.1)
+    for name, expected in {"mean": values.mean(0), "gain": std}.items():
+        torch.testing.assert_close(getattr(model.head, name).double(), expected, rtol=0, atol=1e-6)
+    start = bounded_scale(model.head.raw_scale.double(), 0.05)
+    torch.testing.assert_close(start, std, rtol=1e-5, atol=0)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.prepare((images_of(model, 100, seed=1),))
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())

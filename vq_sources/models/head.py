@@ -33,11 +33,15 @@ def inverse_bounded_scale(scale: Float[Tensor, "..."], smallest: float) -> Float
 
 
 class LocationScaleHead(nn.Module):
-    """loc, scale of pixel v = W * f(features) at v, plus a bias of v's own.
+    """The location and scale of every pixel, in units of what the pixel does over all images.
 
+    loc_v = m_v + g_v a_v,  scale_v = bounded_scale(s_v + b_v),  (a, b) = W * f(features), f = SiLU.
+
+    m, g and s start at each pixel's mean and standard deviation, and are trained. So margins that stay black are right
+    from the first step and stay so whatever the features do; without g, their small scales make every move of the
+    features costly, and training starts by forgetting the codes.
     loc is left unconstrained: its gradient never fades at black or white pixels, and a discretised family can put all
     of its mass into an edge bin by moving its location past the edge.
-    The biases carry what all images share (margins that stay black), so that the features need not.
 
     **Arguments**
 
@@ -50,15 +54,22 @@ class LocationScaleHead(nn.Module):
         super().__init__()
         self.min_std = min_std
         self.body = nn.Sequential(nn.SiLU(), nn.Conv2d(channels, 2, 3, padding=1, bias=False))
-        self.bias = nn.Parameter(torch.zeros(2, *data_shape))
+        self.mean = nn.Parameter(torch.zeros(data_shape))
+        self.gain = nn.Parameter(torch.ones(data_shape))
+        self.raw_scale = nn.Parameter(torch.zeros(data_shape))
 
     def forward(self, features: Float[Tensor, "N C H W"]) -> dict[str, Float[Tensor, "N D"]]:
-        loc, raw = (self.body(features) + self.bias).flatten(2).unbind(1)
-        return {"loc": loc, "scale": bounded_scale(raw, self.min_std)}
+        location, scale = self.body(features).unbind(1)
+        return {
+            "loc": (self.mean + self.gain * location).flatten(1),
+            "scale": bounded_scale(self.raw_scale + scale, self.min_std).flatten(1),
+        }
 
     @torch.no_grad()
     def initialise(self, values: Float[Tensor, "n H W"]) -> None:
-        """Start the biases at each pixel's mean and standard deviation over training values in [0, 1]."""
-        low, high = self.min_std**0.9, self.min_std**0.1
-        std = values.std(0, correction=0).clamp(low, high)
-        self.bias.copy_(torch.stack([values.mean(0), inverse_bounded_scale(std, self.min_std)]))
+        """Start from each pixel's mean and standard deviation over training values in [0, 1]."""
+        # Within the open range of scales: at its ends the inverse is infinite.
+        std = values.std(0, correction=0).clamp(self.min_std**0.9, self.min_std**0.1)
+        self.mean.copy_(values.mean(0))
+        self.gain.copy_(std)
+        self.raw_scale.copy_(inverse_bounded_scale(std, self.min_std))

@@ -156,11 +156,11 @@ class VQVAE(nn.Module):
         return parameters
 
     def _unit(self, images: Tensor) -> Tensor:
-        return scale(images, self.levels, self.head.bias.dtype)
+        return scale(images, self.levels, self.head.mean.dtype)
 
     def _observations(self, images: Tensor) -> Tensor:
         """What the family is a distribution of, (B, D): pixels, or (pixel + u) / levels for a density."""
-        pixels, dtype = images.flatten(1), self.head.bias.dtype
+        pixels, dtype = images.flatten(1), self.head.mean.dtype
         if self.family.base == "counting":
             return pixels.to(dtype)
         generator = torch.default_generator if self.training else torch.Generator().manual_seed(0)

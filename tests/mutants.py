@@ -1,0 +1,431 @@
+"""Breaks the engine on purpose, one small change at a time, and shows for each a part of the suite that notices.
+
+    python tests/mutants.py [--list] [--only NAME ...] [--limit SECONDS]
+
+Each mutant replaces one piece of text in a copy of the packages, where it must be found exactly once (else this script
+stops: a mutant that no longer fits its file shows nothing), and runs a few named tests on that copy. They must pass on
+an unchanged copy, and fail on the mutant within the limit. A mutant whose tests pass has survived: a test is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["MUTANTS", "Mutant", "Outcome", "judge", "mutated", "run"]
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT = 30.0
+"""Seconds in which the tests must fail."""
+
+PATIENCE = 4
+"""How many limits the same tests may take to pass: they stop at the first failure, but pass only at the end."""
+
+GUARD = '''
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = str(Path(__file__).resolve().parent)
+
+
+def pytest_collection_finish(session):
+    for name in ("pcircuits", "vq_sources"):
+        module = sys.modules.get(name)
+        if module is not None and not str(Path(module.__file__).resolve()).startswith(HERE):
+            pytest.exit(f"{name} was imported from {module.__file__}, not from the copy", returncode=99)
+    if "pcircuits" not in sys.modules:
+        pytest.exit("the tests do not import pcircuits", returncode=99)
+'''
+"""A pytest plugin that stops where the packages under test are not those of the copy."""
+
+
+class DoesNotFit(Exception):
+    """A mutant whose text is not in its file exactly once."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of one file: `old` becomes `new`, and `killed_by` (pytest node ids) must fail."""
+
+    name: str
+    breaks: str
+    file: str
+    old: str
+    new: str
+    killed_by: tuple[str, ...]
+
+    def apply(self, root: Path) -> str:
+        """The changed text of its file under `root`. **Raises** `DoesNotFit` unless `old` is there exactly once."""
+        text = (root / self.file).read_text()
+        if (found := text.count(self.old)) != 1:
+            raise DoesNotFit(f"{self.name}: {self.old!r} is {found} times in {self.file}; it must be there once")
+        return text.replace(self.old, self.new)
+
+
+FETCH = "pcircuits/program/fetch.py"
+NUMBERS = "pcircuits/program/numbers.py"
+SUMS = "pcircuits/program/steps/sums.py"
+FUSED = "pcircuits/program/steps/fused.py"
+LEAVES = "pcircuits/program/steps/leaf_products.py"
+TABLE = "tests/queries/test_query_table.py"
+KILLERS = "tests/program/test_killed_by_mutants.py"
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "lost-weight", "a dense sum drops its first input", NUMBERS,
+        "torch.matmul((values - shift).exp(), weights.transpose(-1, -2))",
+        "torch.matmul((values - shift).exp()[..., 1:], weights.transpose(-1, -2)[..., 1:, :])",
+        (f"{TABLE}::test_log_prob[layered-all rewrites]",),
+    ),
+    Mutant(
+        "ignored-weights", "an elementwise sum forgets its weights", SUMS,
+        "return values + self.weights.logs().transpose(1, 2).unsqueeze(2)",
+        "return values",
+        (f"{TABLE}::test_log_prob[mixes-all rewrites]",),
+    ),
+    Mutant(
+        "lost-zero-of-a-simplex", "a zero on the simplex becomes a tiny number", "pcircuits/parameters.py",
+        "return torch.where(zero, -torch.inf, torch.log_softmax(kept, -1))",
+        "return torch.log_softmax(kept, -1)",
+        (f"{TABLE}::test_log_prob[categorical_mixture-all rewrites]",),
+    ),
+    Mutant(
+        "lost-zero-weight", "a weight of zero becomes a weight of one", "pcircuits/parameters.py",
+        "return torch.where(zero, -torch.inf, torch.where(zero, 0.0, raw))",
+        "return torch.where(zero, 0.0, raw)",
+        (f"{TABLE}::test_log_prob[zero_weights-all rewrites]",),
+    ),
+    Mutant(
+        "untied", "each use of a tied parameter gets a slot of its own", "pcircuits/program/lower.py",
+        "return ParameterRows((parameter,) * count, rows, block)",
+        'return ParameterRows((__import__("copy").copy(parameter),) * count, rows, block)',
+        (f"{KILLERS}::test_tied_parameters_are_stored_once",),
+    ),
+    Mutant(
+        "stale-parameters", "what is derived from parameters is kept after they change", "pcircuits/program/pools.py",
+        "if hit is None or hit[0] != key:",
+        "if hit is None:",
+        (f"{KILLERS}::test_answers_follow_the_parameters",),
+    ),
+    Mutant(
+        "forgotten-shift", "a log-sum-exp does not add back the maximum it subtracted", NUMBERS,
+        "return log((values - shift).exp().sum(dim)) + shift.squeeze(dim)",
+        "return log((values - shift).exp().sum(dim))",
+        (f"{TABLE}::test_log_prob[mixes-all rewrites]",),
+    ),
+    Mutant(
+        "shifted-exponent", "a dense sum adds back the maximum of another row", NUMBERS,
+        "torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift",
+        "torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift.roll(1, 1)",
+        (f"{TABLE}::test_log_prob[layered-all rewrites]",),
+    ),
+    Mutant(
+        "no-shift", "a dense sum leaves log space without subtracting a maximum", NUMBERS,
+        "shift = _finite(values.detach().amax(-1, keepdim=True))",
+        "shift = torch.zeros_like(values[..., :1])",
+        (f"{KILLERS}::test_values_far_below_the_smallest_number",),
+    ),
+    Mutant(
+        "gradient-of-zero", "the log of a sum that is zero has a gradient", NUMBERS,
+        "return torch.where(positive, torch.where(positive, values, 1.0).log(), -torch.inf)",
+        "return values.log()",
+        (f"{KILLERS}::test_impossible_rows_leave_the_gradients_of_the_others_intact",),
+    ),
+    Mutant(
+        "swapped-regions", "a fetch that gathers from several steps reverses its rows", FETCH,
+        "joined = joined.index_select(0, self.permutation)",
+        "joined = joined.index_select(0, self.permutation.flip(0))",
+        (f"{TABLE}::test_log_prob[wired-no rewrites]",),
+    ),
+    Mutant(
+        "inverse-permutation", "a fetch applies the inverse of its permutation", FETCH,
+        'np.argsort(joined, kind="stable")',
+        "joined",
+        (f"{TABLE}::test_log_prob[mixed_families-all rewrites]",),
+    ),
+    Mutant(
+        "layout-without-parameters", "layout reorders rows but not their parameters",
+        "pcircuits/program/operations.py",
+        "return ParameterRows(tuple(self.owners[i] for i in order.tolist()), self.rows[order], self.block)",
+        "return ParameterRows(self.owners[: len(order)], self.rows[: len(order)], self.block)",
+        (f"{TABLE}::test_log_prob[layered_normals-all rewrites]",),
+    ),
+    Mutant(
+        "swapped-factors", "an outer product lets its first factor run fastest",
+        "pcircuits/program/steps/products.py",
+        "first = (first.unsqueeze(-1) + factor.unsqueeze(-2)).flatten(-2)",
+        "first = (first.unsqueeze(-2) + factor.unsqueeze(-1)).flatten(-2)",
+        (f"{TABLE}::test_log_prob[layered-all rewrites]",),
+    ),
+    Mutant(
+        "missing-is-zero", "leaves take a missing value for an observed 0", "pcircuits/program/reports.py",
+        "return family.log_prob(evidence[0], evidence[1], parameters)",
+        "return family.log_prob(evidence[0], torch.ones_like(evidence[1]), parameters)",
+        (f"{TABLE}::test_log_prob[rain-all rewrites]",),
+    ),
+    Mutant(
+        "unmasked-statistics", "the matrix form forgets the mask of its statistics", LEAVES,
+        "statistics = [torch.where(observed, statistic, 0.0) for statistic in statistics]",
+        "statistics = list(statistics)",
+        (f"{TABLE}::test_log_prob[normal_mixture-all rewrites]",),
+    ),
+    Mutant(
+        "unmasked-normaliser", "the matrix form adds the normalisers of missing variables", LEAVES,
+        "total = torch.matmul(self._rows_of(observed.to(form.centre.dtype)), form.constant)",
+        "total = torch.matmul(self._rows_of(torch.ones_like(observed).to(form.centre.dtype)), form.constant)",
+        (f"{TABLE}::test_log_prob[normal_mixture-all rewrites]",),
+    ),
+    Mutant(
+        "lost-base-row", "the table look-up does not add the most frequent rows", LEAVES,
+        "return differ.view(batch, self.count, -1).transpose(0, 1) + total",
+        "return differ.view(batch, self.count, -1).transpose(0, 1)",
+        (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
+    ),
+    Mutant(
+        "kept-base-row", "the table look-up adds whole rows where it should add differences", LEAVES,
+        "embedding_bag(pairs.entry[others], table - base[pairs.leaf], offsets",
+        "embedding_bag(pairs.entry[others], table, offsets",
+        (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
+    ),
+    Mutant(
+        "lost-columns", "a streamed mixture forgets the last of its components", FUSED,
+        "for begin in range(0, self.inputs, step)]",
+        "for begin in range(0, self.inputs - 1, step)]",
+        (f"{TABLE}::test_log_prob[normal_mixture-chunks of one]",),
+    ),
+    Mutant(
+        "shifted-bins", "the bins of a discretised density are off by one",
+        "pcircuits/families/discretized.py",
+        "count = last - first + 1",
+        "first, last, count = first + 1, last + 1, last - first + 1",
+        ("tests/families/test_discretized.py::test_masses_are_scipys",),
+    ),
+    Mutant(
+        "open-edge-bin", "the last bin of a discretised density does not take its tail",
+        "pcircuits/families/discretized.py",
+        ".masked_fill(last == self.levels - 1, torch.inf)",
+        ".masked_fill(last == self.levels, torch.inf)",
+        ("tests/families/test_discretized.py::test_edge_bins_take_the_tails",),
+    ),
+    Mutant(
+        "swapped-box", "a box has its edges swapped", "pcircuits/program/reports.py",
+        "return family.log_mass(lower, upper, x, observed, parameters)",
+        "return family.log_mass(upper, lower, x, observed, parameters)",
+        (f"{TABLE}::test_probability_of_a_box[scalar_graph-all rewrites]",),
+    ),
+    Mutant(
+        "joint-for-conditional", "a conditional is not divided by the evidence", "pcircuits/queries/likelihood.py",
+        "return joint - torch.where(known == -torch.inf, 0.0, known)",
+        "return joint",
+        (f"{TABLE}::test_conditional_log_prob[rain-all rewrites]",),
+    ),
+    Mutant(
+        "undivided-flow", "flows are not divided by the sum's value", SUMS,
+        "terms - torch.where(dead, 0.0, total))).exp()",
+        "terms)).exp()",
+        (f"{TABLE}::test_statistics[True-scalar_graph-all rewrites]",),
+    ),
+    Mutant(
+        "overwritten-flow", "a unit with several parents keeps the flow of the last one", FETCH,
+        "part, accumulate=True)",
+        "part, accumulate=False)",
+        (f"{KILLERS}::test_flows_of_several_parents_add_up",),
+    ),
+    Mutant(
+        "variance-within", "the variance forgets how far the components' means lie apart",
+        "pcircuits/queries/moments.py",
+        "spread = variances + (means - self.mean[:, None, columns]) ** 2",
+        "spread = variances",
+        (f"{TABLE}::test_statistics[True-scalar_graph-all rewrites]",),
+    ),
+    Mutant(
+        "prior-samples-of-dense-sums", "a dense sum draws from its prior, not its posterior", SUMS,
+        "picked = choice.chooser.pick(below + self._row_logs(visits))",
+        "picked = choice.chooser.pick(0 * below + self._row_logs(visits))",
+        (f"{KILLERS}::test_samples_follow_the_conditional[dense]",),
+    ),
+    Mutant(
+        "prior-samples-of-mixes", "an elementwise sum draws from its prior, not its posterior", SUMS,
+        "picked = choice.chooser.pick(below + logs[",
+        "picked = choice.chooser.pick(0 * below + logs[",
+        (f"{KILLERS}::test_samples_follow_the_conditional[scalar]",),
+    ),
+    Mutant(
+        "prior-samples-of-mixtures", "a fused mixture draws from its prior, not its posterior", FUSED,
+        "scores = values[some.row, place[here] - at] + logs[",
+        "scores = logs[",
+        (f"{KILLERS}::test_samples_follow_the_conditional[mixture]",),
+    ),
+    Mutant(
+        "even-samples", "a draw ignores how probable its choices are", "pcircuits/queries/sampling.py",
+        ".to(torch.float64).exp().cumsum(-1)",
+        ".to(torch.float64).exp().sign().cumsum(-1)",
+        (f"{KILLERS}::test_samples_follow_the_conditional[dense]",),
+    ),
+    Mutant(
+        "least-probable", "map takes the smallest input of a sum", "pcircuits/queries/maximum.py",
+        "return scores.argmax(-1)",
+        "return scores.argmin(-1)",
+        (f"{TABLE}::test_most_probable_completion[gated-all rewrites]",),
+    ),
+    Mutant(
+        "low-bound", "the upper bound of map takes maxima at sums that are not deterministic",
+        "pcircuits/queries/maximum.py",
+        "engine.deterministic_sums, keep=False",
+        "everywhere, keep=False",
+        (f"{TABLE}::test_most_probable_completion[scalar_graph-all rewrites]",),
+    ),
+    Mutant(
+        "overwritten-evidence", "choices are written into the evidence", "pcircuits/program/program.py",
+        "Choice(row_of, assignment.clone(),",
+        "Choice(row_of, assignment,",
+        (f"{KILLERS}::test_evidence_is_not_changed",),
+    ),
+    Mutant(
+        "uniform-classes", "the class marginal forgets log p(c)", "vq_sources/priors/class_marginal.py",
+        "log_joint = self.class_probs.log().expand(batch, -1)",
+        "log_joint = torch.zeros_like(self.class_probs).expand(batch, -1)",
+        ("tests/vq_priors/test_prior_laws.py::test_next_symbols_sum_to_one_and_chain_to_log_prob",),
+    ),
+    Mutant(
+        "stuck-classes", "the class posterior is not updated by the symbols seen",
+        "vq_sources/priors/class_marginal.py",
+        "return self._state(conditionals, state.log_joint + state.upcoming[state.rows, :, symbols])",
+        "return self._state(conditionals, state.log_joint)",
+        ("tests/vq_priors/test_prior_laws.py::test_next_symbols_sum_to_one_and_chain_to_log_prob",),
+    ),
+    Mutant(
+        "free-gumbels", "the children of a stochastic beam are not conditioned on their maximum",
+        "vq_sources/selection/stochastic_beam_search.py",
+        "return target - F.relu(v) - torch.log1p(torch.exp(-v.abs()))",
+        "return free",
+        (
+            "tests/vq_selection/test_samplers_law.py::"
+            "test_children_keep_the_maximum_and_have_the_law_of_conditioned_gumbels",
+        ),
+    ),
+    Mutant(
+        "renormalised-bound", "the weights of a bound are renormalised", "vq_sources/distil.py",
+        "return pc.Parameter(log.exp(), pc.nonnegative",
+        "return pc.Parameter(torch.softmax(log, -1), pc.nonnegative",
+        (
+            "tests/vq_distil/test_distil.py::"
+            "test_the_bound_rises_over_nested_sets_and_never_passes_the_teacher[family0]",
+        ),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run of pytest: how it ended (None: at the limit), its seconds, and the first test that failed."""
+
+    code: int | None
+    seconds: float
+    failed: str
+    output: str
+
+
+@contextmanager
+def mutated(mutant: Mutant | None) -> Iterator[Path]:
+    """A folder with the packages, the tests and pytest's settings, in which one text is changed."""
+    ignored = shutil.ignore_patterns("__pycache__", ".hypothesis")
+    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
+        folder = Path(name)
+        for part in ("pcircuits", "vq_sources", "tests"):
+            shutil.copytree(ROOT / part, folder / part, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", folder)
+        (folder / "mutant_guard.py").write_text(GUARD)
+        if mutant is not None:
+            (folder / mutant.file).write_text(mutant.apply(folder))
+        yield folder
+
+
+def run(folder: Path, tests: Sequence[str], limit: float) -> Outcome:
+    """Run some tests on the packages in a folder, up to the first failure or the limit."""
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", *tests, "-x", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    begin = time.perf_counter()
+    try:
+        done = subprocess.run(
+            [*command, "-p", "mutant_guard"], cwd=folder, env=environment, timeout=limit,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as late:
+        return Outcome(None, time.perf_counter() - begin, "", str(late.output))
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FAILED ")]
+    failed = lines[0].removeprefix("FAILED ").split(" - ")[0] if lines else ""
+    return Outcome(done.returncode, time.perf_counter() - begin, failed, done.stdout)
+
+
+def judge(mutant: Mutant, passes: dict[tuple[str, ...], Outcome], limit: float = LIMIT) -> tuple[bool, Outcome]:
+    """Whether a mutant's tests fail on it within the limit, and how they ended.
+
+    **Arguments**
+
+    - `passes`: how tests ended on an unchanged copy; what is not there is run and put there.
+
+    **Raises** `DoesNotFit`; `RuntimeError` where the tests do not pass on an unchanged copy, or could not be run.
+    """
+    if mutant.killed_by not in passes:
+        with mutated(None) as folder:
+            passes[mutant.killed_by] = run(folder, mutant.killed_by, PATIENCE * limit)
+    before = passes[mutant.killed_by]
+    if before.code != 0:
+        raise RuntimeError(f"{mutant.name}: its tests do not pass on the unchanged packages\n{before.output}")
+    with mutated(mutant) as folder:
+        outcome = run(folder, mutant.killed_by, limit)
+    if outcome.code not in (None, 0, 1):
+        raise RuntimeError(f"{mutant.name}: its tests could not be run on the mutant\n{outcome.output}")
+    return outcome.code == 1, outcome
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--list", action="store_true", help="name the mutants and what they break")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[m.name for m in MUTANTS], help="only these")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds in which tests must fail (%(default)s)")
+    chosen = parser.parse_args(arguments)
+    mutants = [m for m in MUTANTS if not chosen.only or m.name in chosen.only]
+    if chosen.list:
+        for mutant in mutants:
+            print(f"{mutant.name:28} {mutant.breaks} ({mutant.file})")
+        return 0
+    try:
+        return _report(mutants, chosen.limit)
+    except (DoesNotFit, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def _report(mutants: Sequence[Mutant], limit: float) -> int:
+    for mutant in mutants:
+        mutant.apply(ROOT)
+    passes: dict[tuple[str, ...], Outcome] = {}
+    survivors = []
+    print(f"{'mutant':28} {'passes in':>9} {'fails in':>9}  what it breaks, and what notices", flush=True)
+    for mutant in mutants:
+        killed, outcome = judge(mutant, passes, limit)
+        seconds = f"{passes[mutant.killed_by].seconds:7.1f} s {outcome.seconds:7.1f} s"
+        notices = outcome.failed if killed else "SURVIVED" + (" (at the limit)" if outcome.code is None else "")
+        print(f"{mutant.name:28} {seconds}  {mutant.breaks}\n{'':50}{notices}", flush=True)
+        if not killed:
+            survivors.append(mutant.name)
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants were noticed", *survivors)
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
