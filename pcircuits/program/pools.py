@@ -27,7 +27,9 @@ class Pool(nn.Module):
             self.raw = nn.Parameter(raw)
         else:
             self.register_buffer("raw", raw)
-        self._cache: dict[str, tuple[object, Tensor]] = {}
+        self._cache: dict[str, tuple[int, Tensor]] = {}
+        self._seen: tuple[object, Tensor] | None = None
+        self._number = 0
 
     def values(self) -> Tensor:
         """The constrained values, (n,) or (n, S)."""
@@ -41,16 +43,31 @@ class Pool(nn.Module):
         """Computed once for each state of the parameters, unless a gradient is to flow through it."""
         if torch.is_grad_enabled() and self.raw.requires_grad:
             return compute(self.raw)  # type: ignore[operator,no-any-return]
-        key = (self.raw.data_ptr(), self.raw._version, self.raw.dtype, self.raw.device)
+        number = self.version()
         hit = self._cache.get(name)
-        if hit is None or hit[0] != key:
-            with torch.no_grad():
-                hit = (key, compute(self.raw.detach()))  # type: ignore[operator]
+        if hit is None or hit[0] != number:
+            with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use to autograd later
+                hit = (number, compute(self.raw.detach()))  # type: ignore[operator]
             self._cache[name] = hit
         return hit[1]
 
+    def version(self) -> int:
+        """A number that changes whenever the values may have changed.
+
+        The storage that was seen last is held on to: while it is, no other tensor can come to its address.
+        """
+        raw = self.raw
+        if raw.is_inference():  # such tensors do not say when they change
+            self._number += 1
+            return self._number
+        state = (raw.data_ptr(), raw._version, raw.dtype, raw.device)
+        if self._seen is None or self._seen[0] != state:
+            self._seen = (state, raw.detach())
+            self._number += 1
+        return self._number
+
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_seen": None}
 
 
 class ParameterView(nn.Module):
@@ -73,10 +90,9 @@ class ParameterView(nn.Module):
         """Their logs, (R, *block)."""
         return self._shaped(self._pool[0].logs())
 
-    def raw_version(self) -> tuple[object, ...]:
-        """A key that changes when the values may have changed."""
-        raw = self._pool[0].raw
-        return (raw.data_ptr(), raw._version, raw.dtype, raw.device)
+    def version(self) -> int:
+        """A number that changes whenever the values may have changed."""
+        return self._pool[0].version()
 
     def trainable(self) -> bool:
         """Whether a gradient can flow into the values."""

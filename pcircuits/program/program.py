@@ -139,7 +139,8 @@ class Program(nn.Module):
             if not keep:
                 for done in self._last_reader[step.index]:
                     state.values[done] = None
-        return self.root.gather(state.values).transpose(0, 1).flatten(1), state
+        roots = self.root.gather(state.values).transpose(0, 1).flatten(1)
+        return torch.where(roots == -torch.inf, -torch.inf, roots), state  # so that impossible rows have no gradient
 
     def down(self, state: State, flow: Tensor, reader: Reader) -> None:
         """Hand flows from the roots, (B, C), to the reader; at most one root of each row should have any."""

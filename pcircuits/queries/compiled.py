@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
@@ -167,6 +168,14 @@ class CompiledCircuit(nn.Module, Queries):
         """The symbolic circuit with the values that parameters have now; untrained ones are the originals."""
         return trained_circuit(self.circuit, self.program)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> CompiledCircuit:
+        """A model of its own for the same circuit, which never changes and is shared."""
+        for shared in (self.circuit, *self.circuit.parameters()):
+            memo[id(shared)] = shared
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        twin.__dict__.update(copy.deepcopy({**self.__dict__, "_built": None}, memo))
+        return twin
+
     def extra_repr(self) -> str:
         return f"{self.circuit!r}, {len(self.program.steps)} steps"
 
@@ -187,4 +196,5 @@ def compile_circuit(
     if not chosen.is_floating_point:
         raise CircuitError(f"dtype is a floating-point type, not {chosen}")
     place = torch.get_default_device() if device is None else torch.device(device)
-    return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites), chosen, place)
+    with torch.inference_mode(False):  # parameters that autograd can use, wherever the model is made
+        return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites), chosen, place)

@@ -96,7 +96,9 @@ def test_conditioning_is_querying_with_evidence(data, circuit):
     rest = pc.condition(circuit, known)
     x = {label: v for label, v in data.draw(evidence(circuit)).items() if label not in known}
     size = 1.0 + abs(Oracle(circuit).log_value(known))
-    assert same(compiled(rest).log_prob(x), compiled(circuit).given(known).log_prob(x), size)
+    want = compiled(circuit).given(known).log_prob(x)
+    assume(want.item() == -math.inf or want.item() > -600)  # below, posterior weights are no floating-point numbers
+    assert same(compiled(rest).log_prob(x), want, size)
 
 
 @LAW

@@ -25,14 +25,18 @@ REPORT_FILE = "report.json"
 
 
 def demo(
-    dataset: Annotated[DatasetName, typer.Option(help="The images. Digits come with scikit-learn.")] = DatasetName.digits,
+    dataset: Annotated[
+        DatasetName, typer.Option(help="The images. Digits come with scikit-learn.")
+    ] = DatasetName.digits,
     data_root: DataRoot = None,
     download: Download = False,
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The same in seconds: tiny models, few codes.")] = False,
-    epochs: Annotated[int | None, typer.Option(help="Train the VQ-VAE for so many epochs.", min=1, show_default=False)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Train the VQ-VAE for so many epochs.", min=1, show_default=False)
+    ] = None,
     max_n: Annotated[int | None, typer.Option(help="The most codes of a selection.", min=1, show_default=False)] = None,
 ) -> None:
     """Everything once: train, distil, evaluate, draw. [green]Start here.[/]

@@ -26,7 +26,9 @@ __all__ = ["distil"]
 def distil(
     folder: Annotated[Path, typer.Argument(help="What [cyan]train[/] or [cyan]demo[/] made.", show_default=False)],
     select: Annotated[Method, typer.Option(help="How codes are chosen.")] = Method.stochastic_beam,
-    size: Annotated[int | None, typer.Option(help="How many codes; [cyan]exact[/] takes all without it.", min=1)] = None,
+    size: Annotated[
+        int | None, typer.Option(help="How many codes; [cyan]exact[/] takes all without it.", min=1)
+    ] = None,
     weights: Annotated[WeightsName, typer.Option(help="1/N, p(z) renormalised, or p(z) itself.")] = WeightsName.prior,
     seed: Seed = 0,
     device: Device = "cpu",
@@ -60,7 +62,11 @@ def distil(
                     circuit = distillation(teacher, codes, weights.value)
                     path = workspace.path(f"{name}.pc")
                     write_circuit(path, circuit, dataset, codes, weights.value, sizes(circuit, teacher, prior))
-                return {"covered_mass": codes.covered_mass, **asdict(codes.provenance), "summary": str(circuit.summary())}
+                return {
+                    "covered_mass": codes.covered_mass,
+                    **asdict(codes.provenance),
+                    "summary": str(circuit.summary()),
+                }
 
             result, _ = workspace.stage("distil", compute, [f"{name}.pc", f"{name}.json"])
         voice.out.print(

@@ -69,7 +69,11 @@ class Experiment:
             "own_codes": self._own_codes(),
         }
         selections = {method.value: self._selected(method) for method in self._methods()}
-        rows = [row for method, weights in ((Method.exact, WeightsName.bound), *CURVES) for row in self._curve(method, weights)]
+        rows = [
+            row
+            for method, weights in ((Method.exact, WeightsName.bound), *CURVES)
+            for row in self._curve(method, weights)
+        ]
         inpainting = self._inpainting()
         self._samples()
         self._curves([row for row, _ in rows])
@@ -97,7 +101,11 @@ class Experiment:
             with self.voice.step("what images cost under their own codes"):
                 return {
                     name: own_code_facts(
-                        training.teacher, prior, getattr(training.data, name), getattr(training.codes, name), self.recipe.seed
+                        training.teacher,
+                        prior,
+                        getattr(training.data, name),
+                        getattr(training.codes, name),
+                        self.recipe.seed,
                     )
                     for name in ("train", "validation", "test")
                 }
@@ -177,17 +185,17 @@ class Experiment:
         return distil(self.training.teacher, codes, "bound", eager=numbers <= EAGER_NUMBERS)
 
     def _inpainting(self) -> dict[str, Any]:
-        """The lower half of test images from the upper one, by the exact model; and the picture."""
+        """The bottom half of test images from the top one, by the exact model; and the picture."""
 
         def compute() -> dict[str, Any]:
             recipe, data = self.recipe, self.training.data
             images, circuit = data.test.images[: recipe.inpainted_images], self._exact()
             seed = recipe.seed_for("inpainting")
             with self.voice.step("inpainting"):
-                facts = inpainting_facts(circuit, images, data.levels, Hidden.lower, recipe.device, seed)
-                path, title = self.workspace.path(PICTURES[2]), f"{recipe.dataset}: the lower half from the upper one"
+                facts = inpainting_facts(circuit, images, data.levels, Hidden.bottom, recipe.device, seed)
+                path, title = self.workspace.path(PICTURES[2]), f"{recipe.dataset}: the bottom half given the top"
                 some = images[_one_of_each(data.test.labels[: len(images)])[:SHOWN]]
-                inpainting_picture(circuit, some, data.levels, Hidden.lower, path, title, recipe.device, seed)
+                inpainting_picture(circuit, some, data.levels, Hidden.bottom, path, title, recipe.device, seed)
             return facts
 
         return self.workspace.stage("inpainting", compute, [PICTURES[2]])[0]
@@ -216,7 +224,7 @@ class Experiment:
 def _one_of_each(labels: Tensor) -> Tensor:
     """Indices of the images, the first of each class before the second of each."""
     rank = torch.zeros_like(labels)
-    for label in labels.unique():
+    for label in torch.unique(labels):
         rows = (labels == label).nonzero()[:, 0]
         rank[rows] = torch.arange(len(rows))
     return (rank * (int(labels.max()) + 1) + labels).argsort(stable=True)

@@ -28,7 +28,9 @@ OWN_SAMPLES = 64
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A folder of results, a circuit file, or a model file.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(help="A folder of results, a circuit file, or a model file.", show_default=False)
+    ],
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
@@ -45,9 +47,13 @@ def info(
         voice = Voice()
         found = _look(path, seed, device, voice)
         if out is not None:
-            with Workspace.open(out, settings_of("info", {"path": str(path), "seed": seed, "device": device})) as workspace:
+            with Workspace.open(
+                out, settings_of("info", {"path": str(path), "seed": seed, "device": device})
+            ) as workspace:
                 write_json(workspace.path("info.json"), found)
-        table = Table(show_header=False, box=None, pad_edge=False, title=str(path), title_justify="left", title_style="bold")
+        table = Table(
+            show_header=False, box=None, pad_edge=False, title=str(path), title_justify="left", title_style="bold"
+        )
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in found.items():
@@ -92,7 +98,9 @@ def _model(path: Path) -> dict[str, Any]:
             header = file.metadata() or {}
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a safetensors file ({error}): it is truncated, altered or none") from error
+        raise DataError(
+            f"{path} cannot be read as a safetensors file ({error}): it is truncated, altered or none"
+        ) from error
     if "architecture" in header:
         numbers = sum(math.prod(shape) for shape in shapes.values())
         config = json.loads(header["config"])
@@ -114,8 +122,12 @@ def _circuit(file: CircuitFile, seed: int, device: str, voice: Voice) -> dict[st
         found[name] = said if verdict.witness is None or verdict.holds else f"{said}: {verdict.witness}"
     found["families"] = ", ".join(sorted({array.family.name for array in circuit.inputs}))
     if origin:
-        count = f"{origin['reached']:,} codes" + (f" of {origin['asked']:,}" if origin["asked"] > origin["reached"] else "")
-        found["distilled"] = f"from {origin['dataset']}, {count} by {method_name(origin['method'])}, seed {origin['seed']}"
+        count = f"{origin['reached']:,} codes" + (
+            f" of {origin['asked']:,}" if origin["asked"] > origin["reached"] else ""
+        )
+        found["distilled"] = (
+            f"from {origin['dataset']}, {count} by {method_name(origin['method'])}, seed {origin['seed']}"
+        )
         found["weights"] = origin["weights"]
         found["covered mass"] = f"{origin['covered_mass']:.4f} of prior {origin['prior']}"
         found["parameters"] = origin["sizes"]

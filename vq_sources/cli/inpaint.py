@@ -21,7 +21,7 @@ __all__ = ["inpaint"]
 
 def inpaint(
     circuit: Annotated[Path, typer.Argument(help="A circuit file.", show_default=False)],
-    hide: Annotated[Hidden, typer.Option(help="The part that is hidden.")] = Hidden.lower,
+    hide: Annotated[Hidden, typer.Option(help="The part that is hidden.")] = Hidden.bottom,
     rows: Annotated[int, typer.Option(help="Images in the picture.", min=1, max=20)] = 6,
     dataset: Annotated[
         DatasetName | None, typer.Option(help="The images; by default those it was made from.", show_default=False)

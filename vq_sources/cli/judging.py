@@ -19,7 +19,16 @@ from vq_sources.priors import AutoregressivePrior
 from vq_sources.protocols import VQSource
 from vq_sources.report import picture_inpainting
 
-__all__ = ["DTYPE", "Hidden", "drawn_images", "evaluated", "inpainting_facts", "inpainting_picture", "own_code_facts", "visible_part"]
+__all__ = [
+    "DTYPE",
+    "Hidden",
+    "drawn_images",
+    "evaluated",
+    "inpainting_facts",
+    "inpainting_picture",
+    "own_code_facts",
+    "visible_part",
+]
 
 DTYPE = torch.float64
 """Of everything that is reported."""
@@ -30,8 +39,8 @@ _CHUNK = 1000
 class Hidden(StrEnum):
     """The part of an image that is hidden."""
 
-    lower = "lower"
-    upper = "upper"
+    bottom = "bottom"
+    top = "top"
     left = "left"
     right = "right"
     centre = "centre"
@@ -40,12 +49,12 @@ class Hidden(StrEnum):
 def visible_part(shape: tuple[int, int], hidden: Hidden) -> Bool[Tensor, "H W"]:
     """Which pixels are visible; the hidden half is the larger one where a side is odd.
 
-    >>> visible_part((4, 2), Hidden.lower).long().tolist()
+    >>> visible_part((4, 2), Hidden.bottom).long().tolist()
     [[1, 1], [1, 1], [0, 0], [0, 0]]
     """
     height, width = shape
     visible = torch.ones(shape, dtype=torch.bool)
-    rows = {Hidden.lower: (height // 2, height), Hidden.upper: (0, height - height // 2)}
+    rows = {Hidden.bottom: (height // 2, height), Hidden.top: (0, height - height // 2)}
     columns = {Hidden.left: (0, width - width // 2), Hidden.right: (width // 2, width)}
     if hidden is Hidden.centre:
         top, left = height // 4, width // 4
@@ -56,7 +65,9 @@ def visible_part(shape: tuple[int, int], hidden: Hidden) -> Bool[Tensor, "H W"]:
 
 
 @torch.no_grad()
-def evaluated(circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, device: str, seed: int) -> dict[str, Any]:
+def evaluated(
+    circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, device: str, seed: int
+) -> dict[str, Any]:
     """Both bits per dimension of a circuit on images."""
     model = circuit.compile(dtype=DTYPE, device=device)
     return {
@@ -66,12 +77,18 @@ def evaluated(circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, 
 
 
 @torch.no_grad()
-def drawn_images(circuit: pc.Circuit, count: int, shape: tuple[int, int], device: str, seed: int) -> Float[Tensor, "n H W"]:
+def drawn_images(
+    circuit: pc.Circuit, count: int, shape: tuple[int, int], device: str, seed: int
+) -> Float[Tensor, "n H W"]:
     """Samples of a circuit as images in [0, 1] units, from its first root."""
     model = circuit.compile(dtype=DTYPE, device=device)
     drawn = model.root(0).sample(count, generator=torch.Generator().manual_seed(seed)).reshape(count, *shape)
     states = circuit.inputs[0].family.states
-    return drawn.cpu() if circuit.inputs[0].family.base == "lebesgue" or states is None else scale(drawn.long().cpu(), states)
+    return (
+        drawn.cpu()
+        if circuit.inputs[0].family.base == "lebesgue" or states is None
+        else scale(drawn.long().cpu(), states)
+    )
 
 
 @torch.no_grad()
@@ -135,9 +152,10 @@ def own_code_facts(
     """
     pixels = images.images.flatten(1)
     density = teacher.family.base == "lebesgue"
-    x = dequantise(pixels, teacher.levels, torch.Generator().manual_seed(seed), DTYPE) if density else pixels.to(DTYPE)
+    x = dequantise(pixels, teacher.levels, torch.Generator().manual_seed(seed)) if density else pixels
+    x = x.to(DTYPE)
     total = 0.0
-    for rows, own in zip(x.split(_CHUNK), codes.codes.split(_CHUNK), strict=True):
+    for rows, own in zip(torch.split(x, _CHUNK), torch.split(codes.codes, _CHUNK), strict=True):
         parameters = {name: value.to(DTYPE).cpu() for name, value in teacher.likelihood(own.to(prior.device)).items()}
         total -= float(teacher.family.log_density(rows, parameters).sum())
     dimensions = pixels.shape[1] * math.log(2)

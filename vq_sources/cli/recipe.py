@@ -74,7 +74,13 @@ class Recipe:
 
 
 def recipe_for(
-    dataset: str, seed: int, device: str = "cpu", *, smoke: bool = False, epochs: int | None = None, max_n: int | None = None
+    dataset: str,
+    seed: int,
+    device: str = "cpu",
+    *,
+    smoke: bool = False,
+    epochs: int | None = None,
+    max_n: int | None = None,
 ) -> Recipe:
     """The settings of a data set.
 
@@ -140,12 +146,13 @@ def _images(dataset: str, seed: int, device: str) -> Recipe:
 def _smoke(recipe: Recipe) -> Recipe:
     return replace(
         recipe,
-        model=replace(recipe.model, num_codes=4, hidden=16, hidden_at_image=8),
-        model_fit=replace(recipe.model_fit, epochs=6, batch_size=32, learning_rate=5e-3),
-        prior=replace(recipe.prior, num_codes=4, hidden=8),
-        prior_fit=replace(recipe.prior_fit, epochs=6, batch_size=32),
-        sizes=(4, 16, 64),
-        train_images=600,
+        # With fewer codes or steps, the codes of all images are still the same.
+        model=replace(recipe.model, num_codes=8),
+        model_fit=replace(recipe.model_fit, epochs=8, batch_size=64),
+        prior=replace(recipe.prior, num_codes=8, hidden=16),
+        prior_fit=replace(recipe.prior_fit, epochs=8, batch_size=128),
+        sizes=(4, 16, 64, 256),
+        train_images=1200,
         test_images=60,
         inpainted_images=60,
     )

@@ -19,14 +19,18 @@ __all__ = ["train"]
 
 
 def train(
-    dataset: Annotated[DatasetName, typer.Option(help="The images. Digits come with scikit-learn.")] = DatasetName.digits,
+    dataset: Annotated[
+        DatasetName, typer.Option(help="The images. Digits come with scikit-learn.")
+    ] = DatasetName.digits,
     data_root: DataRoot = None,
     download: Download = False,
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The same in seconds: tiny models, few images.")] = False,
-    epochs: Annotated[int | None, typer.Option(help="Train the VQ-VAE for so many epochs.", min=1, show_default=False)] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Train the VQ-VAE for so many epochs.", min=1, show_default=False)
+    ] = None,
 ) -> None:
     """Train a VQ-VAE and a prior over its codes.
 
@@ -49,8 +53,10 @@ def train(
         voice.out.print(
             f"VQ-VAE: validation loss {teacher['validation_loss']:.2f} nats, best epoch {teacher['best_epoch']} of "
             f"{teacher['epochs']}; codebook perplexity {use['perplexity']:.1f} of {use['num_codes']}, "
-            f"{use['distinct_grids']:,} distinct grids\nprior: validation loss {prior['validation_loss']:.2f} nats, best "
-            f"epoch {prior['best_epoch']} of {prior['epochs']}\nIn [bold]{folder}[/]. Next: [cyan]vq-circuit distil {folder}[/]",
+            f"{use['distinct_grids']:,} distinct grids\n"
+            f"prior: validation loss {prior['validation_loss']:.2f} nats, best epoch "
+            f"{prior['best_epoch']} of {prior['epochs']}\n"
+            f"In [bold]{folder}[/]. Next: [cyan]vq-circuit distil {folder}[/]",
             highlight=False,
             soft_wrap=True,
         )

@@ -27,7 +27,16 @@ from vq_sources.models.files import load_model, save_model
 from vq_sources.priors import PixelCNN, PixelCNNConfig
 from vq_sources.report import write_bytes
 
-__all__ = ["CODES_FILE", "PRIOR_FILE", "TEACHER_FILE", "Training", "read_codes", "read_prior", "read_teacher", "read_train_codes"]
+__all__ = [
+    "CODES_FILE",
+    "PRIOR_FILE",
+    "TEACHER_FILE",
+    "Training",
+    "read_codes",
+    "read_prior",
+    "read_teacher",
+    "read_train_codes",
+]
 
 TEACHER_FILE, PRIOR_FILE, CODES_FILE = "vqvae.safetensors", "prior.safetensors", "codes.safetensors"
 _SPLITS = ("train", "validation", "test")
@@ -44,7 +53,9 @@ class Training:
     - `voice`: who says how far it is.
     """
 
-    def __init__(self, workspace: Workspace, recipe: Recipe, data_root: Path | None, download: bool, voice: Voice) -> None:
+    def __init__(
+        self, workspace: Workspace, recipe: Recipe, data_root: Path | None, download: bool, voice: Voice
+    ) -> None:
         self.workspace = workspace
         self.recipe = recipe
         self.voice = voice
@@ -56,7 +67,9 @@ class Training:
         """The images, as many as the recipe says; the same ones as in earlier runs into this folder."""
         recipe = self.recipe
         whole = vq.load(recipe.dataset, root=self._data_root, download=self._download)
-        data = replace(whole, train=_first(whole.train, recipe.train_images), test=_first(whole.test, recipe.test_images))
+        data = replace(
+            whole, train=_first(whole.train, recipe.train_images), test=_first(whole.test, recipe.test_images)
+        )
         facts = {
             "name": data.name,
             "levels": data.levels,

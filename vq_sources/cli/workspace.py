@@ -89,7 +89,9 @@ def _hold(lock: IO[str], folder: Path) -> None:
     try:
         import fcntl
     except ImportError as error:
-        raise ConfigError("folders of results are locked by fcntl, which this system lacks: use Linux or macOS") from error
+        raise ConfigError(
+            "folders of results are locked by fcntl, which this system lacks: use Linux or macOS"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

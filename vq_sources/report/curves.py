@@ -60,7 +60,9 @@ def _panel(ax: Axes, points: Sequence[tuple[Row, float]]) -> None:
         )
     for row, value in points:
         if row.method == "exact":
-            ax.axhline(value, color="black", linestyle="--", linewidth=1.2, label=f"exact model, all {row.reached:,} codes")
+            ax.axhline(
+                value, color="black", linestyle="--", linewidth=1.2, label=f"exact model, all {row.reached:,} codes"
+            )
     ax.set_xscale("log", base=4)
     asked = sorted({row.asked for row, _ in curves if row.asked == row.reached})
     ax.set_xticks(asked or sizes, [f"{n:,}" for n in asked or sizes])

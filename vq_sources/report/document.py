@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """What computed a report: this package, Python, torch, and the quantiser's package where it is installed."""
     found = {"pcircuits": pcircuits.__version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    try:
+    with suppress(metadata.PackageNotFoundError):
         found["vector-quantize-pytorch"] = metadata.version("vector-quantize-pytorch")
-    except metadata.PackageNotFoundError:
-        pass
     return found

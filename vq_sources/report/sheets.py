@@ -22,7 +22,11 @@ CELL = 0.78
 
 
 def picture_samples(
-    samples: Float[Tensor, "n H W"], path: Path, title: str, data: Float[Tensor, "m H W"] | None = None, columns: int = 10
+    samples: Float[Tensor, "n H W"],
+    path: Path,
+    title: str,
+    data: Float[Tensor, "m H W"] | None = None,
+    columns: int = 10,
 ) -> None:
     """A sheet of samples, and above it, where given, a row of images of the data to compare with.
 

@@ -56,7 +56,7 @@ class LeafParameters(nn.Module):
 
     def version(self) -> tuple[object, ...]:
         """A key that changes when stored parameters may have changed."""
-        return tuple(view.raw_version() for view in self.views.values() if isinstance(view, ParameterView))
+        return tuple(view.version() for view in self.views.values() if isinstance(view, ParameterView))
 
     def trainable(self) -> bool:
         """Whether a gradient can flow into these parameters."""

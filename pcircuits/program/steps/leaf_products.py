@@ -89,9 +89,11 @@ class LeafProducts(nn.Module):
         held = self._held.get((begin, end))
         if held is not None and held[0] == version and keep:
             return held[1]
-        made = self._derived(self.leaves.columns(begin, end), end - begin)
-        if keep:
-            self._held[begin, end] = (version, made)
+        if not keep:
+            return self._derived(self.leaves.columns(begin, end), end - begin)
+        with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use to autograd later
+            made = self._derived(self.leaves.columns(begin, end), end - begin)
+        self._held[begin, end] = (version, made)
         return made
 
     def _wants_gradient(self) -> bool:

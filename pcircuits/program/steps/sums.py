@@ -46,7 +46,7 @@ class DenseWeights(nn.Module):
 
     def level(self) -> bool:
         """Whether no weight is zero, or below `TINY_WEIGHT` times the largest of its row; looked at when they change."""
-        version = self.view.raw_version()
+        version = self.view.version()
         if self._level is None or self._level[0] != version:
             with torch.no_grad():
                 logs = self.view.logs()

@@ -1,0 +1,195 @@
+"""The flows of the way down equal autograd's, and gradients are right where values are missing, zero or impossible."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck
+
+import pcircuits as pc
+from pcircuits.circuit.units import Input, Sum
+from pcircuits.parameters import Sourced
+from pcircuits.testing.strategies import circuits, evidence, rows
+
+
+def compiled(circuit, **options):
+    return circuit.compile(dtype=torch.float64, **options)
+
+
+def raw_gradients(model, circuit, value):
+    """For each parameter (by id), the gradient of a value with respect to its unconstrained numbers, in its shape."""
+    pools = model.program.pools
+    leaves = {key: pool.raw for key, pool in pools.pools.items() if pool.raw.requires_grad}
+    if not leaves or not value.requires_grad:
+        return {}
+    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    by_pool = dict(zip(leaves, found, strict=True))
+    gradients = {}
+    for parameter in circuit.parameters():
+        _, key, slots = pools._slots[id(parameter)]
+        if key in leaves:
+            whole = by_pool[key] if by_pool[key] is not None else torch.zeros_like(leaves[key])
+            gradients[id(parameter)] = whole[torch.as_tensor(slots)].reshape(parameter.shape)
+    return gradients
+
+
+def expected_by_flows(conditional, circuit):
+    """For each weight parameter (by id), the flow through every weight: what the posteriors of all its sums add up to."""
+    total = {}
+    for array in circuit.sums:
+        shape = array.weights.shape
+        flow = conditional.posterior(array)[0]
+        flow = flow.reshape(array.regions, array.width, -1)
+        if isinstance(array, Sum):
+            flow = flow if len(shape) == 3 else flow.sum(0)
+        flow = flow.sum((0, 1)) if len(shape) == 1 and flow.ndim == 3 else flow
+        total[id(array.weights)] = total.get(id(array.weights), 0.0) + flow.reshape(shape)
+    return total
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), circuits(), st.sampled_from([None, (), ("fuse",)]), st.sampled_from([None, 1]))
+def test_explicit_flows_are_the_gradients_of_log_weights(data, circuit, rewrites, memory):
+    """∂ log p / ∂ log w is the flow through w; on a simplex, of which only ratios count, less w times the sum of flows."""
+    model = compiled(circuit, rewrites=rewrites, memory=memory)
+    known = data.draw(evidence(circuit, possible=True))
+    value = model.log_prob(known)
+    gradients = raw_gradients(model, circuit, value.sum())
+    size = 1.0 + abs(value.item())
+    expected = expected_by_flows(model.given(known), circuit)
+    for parameter in circuit.parameters():
+        flows = expected.get(id(parameter))
+        if flows is None or id(parameter) not in gradients:
+            continue
+        if parameter.constraint is pc.simplex:
+            weights = parameter.value.double()
+            flows = flows - weights / weights.sum(-1, keepdim=True) * flows.sum(-1, keepdim=True)
+        assert torch.allclose(gradients[id(parameter)], flows, rtol=1e-9 * size, atol=1e-9 * size)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data(), circuits(max_roots=2))
+def test_gradients_are_finite_and_impossible_rows_leave_the_others_intact(data, circuit):
+    model = compiled(circuit)
+    x = data.draw(rows(circuit, min_size=2))
+    values = model.log_prob(x)
+    alive = values > -torch.inf
+    every = raw_gradients(model, circuit, values.sum())
+    possible = raw_gradients(model, circuit, torch.where(alive, model.log_prob(x), 0.0).sum())
+    for key, gradient in every.items():
+        assert gradient.isfinite().all()
+        assert torch.equal(gradient, possible[key])
+        assert alive.any() or not gradient.any()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data(), circuits(max_variables=3, max_depth=3), st.sampled_from([None, ()]), st.sampled_from([None, 1]))
+def test_gradcheck(data, circuit, rewrites, memory):
+    """Against differences, in all numbers that are not structurally zero (or one)."""
+    model = compiled(circuit, rewrites=rewrites, memory=memory)
+    x = data.draw(rows(circuit, max_size=3))
+    with torch.no_grad():
+        values = model.log_prob(x)
+    alive = (values > -2000) & (values < 2000)
+    pools = [p.raw for p in model.program.pools.pools.values() if p.raw.requires_grad]
+    pools = [raw for raw in pools if raw.isfinite().any() and raw.detach()[raw.isfinite()].abs().max() < 20]
+    if not pools or not alive.any():
+        return
+    value = model.log_prob(x)[alive].sum()
+    gradients = torch.autograd.grad(value, pools, allow_unused=True)
+    for raw, gradient in zip(pools, gradients, strict=True):
+        direction = torch.where(raw.isfinite(), torch.cos(torch.arange(raw.numel())).reshape(raw.shape), 0.0).detach()
+        got = 0.0 if gradient is None else (gradient * direction).sum().item()
+        ends = []
+        for step in (1e-5, -1e-5):
+            with torch.no_grad():
+                before = raw.clone()
+                raw.copy_(torch.where(raw.isfinite(), raw + step * direction, raw))
+                ends.append(model.log_prob(x)[alive].sum().item())
+                raw.copy_(before)
+        want = (ends[0] - ends[1]) / 2e-5
+        assert got == pytest.approx(want, rel=1e-4, abs=1e-4 + 1e-9 * abs(ends[0]) / 2e-5)
+
+
+class Plain(torch.nn.Module):
+    """A source whose parameters are its own numbers."""
+
+    def __init__(self, loc, scale):
+        super().__init__()
+        self.loc, self.log_scale = torch.nn.Parameter(loc), torch.nn.Parameter(scale.log())
+
+    def parameters_for(self, columns):
+        return {"loc": self.loc[:, columns], "scale": self.log_scale[:, columns].exp()}
+
+
+def wide_mixture(sourced):
+    generator = torch.Generator().manual_seed(0)
+    loc = torch.randn(3, 5, generator=generator, dtype=torch.float64)
+    scale = torch.rand(3, 5, generator=generator, dtype=torch.float64) + 0.2
+    if sourced:
+        units = pc.inputs(pc.families.Normal(), range(3), Sourced(Plain(loc, scale), 3, 5))
+    else:
+        units = pc.Normal(range(3), loc, scale)
+    weights = torch.tensor([[0.0, 0.3, 0.2, 0.4, 0.1], [0.5, 0.5, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    return pc.Circuit(units.prod().sum(pc.Parameter(weights, pc.simplex)))
+
+
+ROWS = torch.tensor([[0.3, -1.0, 2.0], [math.nan, 0.1, math.nan], [math.nan] * 3, [0.0, 5.0, -3.0]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sourced", [False, True])
+def test_gradcheck_of_mixtures(sourced):
+    """By torch's own check, with weights of zero and missing values."""
+    model = compiled(wide_mixture(sourced), rewrites=("fold", "fuse", "layout"))
+    names = [name for name, p in model.named_parameters() if p.isfinite().all()]
+    assert len(names) == 2
+    start = [dict(model.named_parameters())[name].detach().clone().requires_grad_() for name in names]
+
+    def log_prob(*values):
+        return torch.func.functional_call(model, dict(zip(names, values, strict=True)), (ROWS,))
+
+    assert gradcheck(log_prob, start)
+
+
+@pytest.mark.parametrize("sourced", [False, True])
+@pytest.mark.parametrize("memory", [1, 100, 5000])
+def test_gradients_in_chunks_are_the_gradients(sourced, memory):
+    circuit = wide_mixture(sourced)
+    whole, chunked = compiled(circuit, rewrites=()), compiled(circuit, memory=memory)
+    pairs = []
+    for model in (whole, chunked):
+        model.log_prob(ROWS).sum().backward()
+        pairs.append({name.split(".")[-1] + str(tuple(p.shape)): p.grad for name, p in model.named_parameters()})
+    assert len(pairs[0]) >= 2
+    for name, gradient in pairs[0].items():
+        assert torch.allclose(pairs[1][name], gradient, rtol=1e-10, atol=1e-12), name
+
+
+def test_gradients_of_conditionals():
+    circuit = wide_mixture(False)
+    model = compiled(circuit)
+    conditional = model.root(0).given({0: 0.5}).log_prob({1: 0.2, 2: -0.1})
+    joint, known = model.root(0).log_prob({0: 0.5, 1: 0.2, 2: -0.1}), model.root(0).log_prob({0: 0.5})
+    raw = next(p for p in model.parameters())
+    ours = torch.autograd.grad(conditional.sum(), raw)[0]
+    assert torch.allclose(ours, torch.autograd.grad((joint - known).sum(), raw)[0])
+
+
+def test_an_impossible_row_has_no_gradient():
+    probs = torch.tensor([[0.0, 1.0], [0.5, 0.25]], dtype=torch.float64)
+    model = compiled(pc.Circuit(pc.Bernoulli(["a", "b"], probs).prod().sum([1.0, 0.0])))
+    value = model.log_prob(torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64))
+    assert value.tolist() == [-math.inf, pytest.approx(math.log(0.5))]
+    value.sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert not any(p.isnan().any() for p in model.parameters())
+
+
+def test_leaf_flows_sum_to_one_for_every_variable(random_rows=ROWS):
+    """Σ_u flow_u = 1 over the leaves of a variable: E[1] = 1."""
+    for circuit in (wide_mixture(False), wide_mixture(True)):
+        one = compiled(circuit).root(0).given(random_rows).expectation(torch.ones_like)
+        assert torch.allclose(one, torch.ones_like(one), rtol=0, atol=1e-12)
+    assert any(isinstance(a, Input) for a in circuit.arrays)
