@@ -6,7 +6,7 @@ Build a circuit of units by algebra, compile it, and ask: marginals, conditional
 from pcircuits import families
 from pcircuits._version import __version__
 from pcircuits.circuit.algebra import concat, mixture
-from pcircuits.circuit.circuit import Circuit
+from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.leaves import (
     Bernoulli,
     Categorical,
@@ -18,13 +18,16 @@ from pcircuits.circuit.leaves import (
 )
 from pcircuits.circuit.marginal import marginalize
 from pcircuits.circuit.normalise import normalise
-from pcircuits.circuit.units import Constant, Input, Units
+from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.circuit.verdict import Verdict, Witness
 from pcircuits.errors import CircuitError, EvidenceError, FileFormatError, ParameterError, PropertyError, ScopeError
+from pcircuits.evidence import Evidence
 from pcircuits.io import SavableSource, load, save
 from pcircuits.networkx import to_networkx
-from pcircuits.parameters import Parameter, Sourced, nonnegative, positive, real, simplex, unit_interval
-from pcircuits.queries.compiled import CompiledCircuit
+from pcircuits.parameters import Parameter, Source, Sourced, nonnegative, positive, real, simplex, unit_interval
+from pcircuits.queries.compiled import CompiledCircuit, Conditioned
 from pcircuits.queries.condition import condition
+from pcircuits.queries.maximum import Completion
 
 __all__ = [
     "Bernoulli",
@@ -32,21 +35,33 @@ __all__ = [
     "Circuit",
     "CircuitError",
     "CompiledCircuit",
+    "Completion",
+    "Conditioned",
     "Constant",
     "DiscretizedLogistic",
     "DiscretizedNormal",
+    "Evidence",
     "EvidenceError",
     "FileFormatError",
     "Indicator",
     "Input",
+    "Mix",
     "Normal",
+    "Outer",
     "Parameter",
     "ParameterError",
+    "Product",
     "PropertyError",
     "SavableSource",
     "ScopeError",
+    "Source",
     "Sourced",
+    "Sum",
+    "Unit",
     "Units",
+    "Verdict",
+    "Wiring",
+    "Witness",
     "__version__",
     "concat",
     "condition",

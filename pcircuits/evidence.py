@@ -41,6 +41,7 @@ class Evidence:
 
     @property
     def rows(self) -> int:
+        """B, the number of rows."""
         return len(self.x)
 
     @staticmethod
@@ -51,7 +52,7 @@ class Evidence:
         `ScopeError` for unknown variables.
         """
         if isinstance(given, Evidence):
-            return given
+            given = (given.x, given.observed)
         if isinstance(given, Mapping):
             x, observed = _from_mapping(given, variables, dtype, device)
         elif isinstance(given, tuple) and len(given) == 2:
@@ -66,7 +67,7 @@ class Evidence:
             )
         x, observed = x.to(device=device, dtype=torch.promote_types(x.dtype, dtype)), observed.to(device)
         _check(x, observed, variables)
-        return Evidence(torch.where(observed, x, 0.0).to(dtype), observed)
+        return Evidence(torch.where(observed, x.detach(), 0.0).to(dtype), observed)
 
     @staticmethod
     def nothing(rows: int, variables: Variables, dtype: torch.dtype, device: torch.device) -> Evidence:

@@ -189,7 +189,7 @@ class Parameter:
     def __init__(self, value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter") -> None:
         tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
         tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.float64)
-        object.__setattr__(self, "value", tensor.detach())
+        object.__setattr__(self, "value", _owned(tensor.detach()))
         object.__setattr__(self, "constraint", constraint)
         object.__setattr__(self, "trainable", trainable and constraint is not fixed)
         object.__setattr__(self, "name", name)
@@ -203,6 +203,12 @@ class Parameter:
     def frozen(self) -> Parameter:
         """The same value, not trainable (and no longer tied to this one)."""
         return Parameter(self.value, self.constraint, trainable=False, name=self.name)
+
+
+def _owned(value: Tensor) -> Tensor:
+    """A copy, which the caller cannot change; what an axis merely repeats is stored once."""
+    once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+    return once.clone().expand(value.shape)
 
 
 def check(value: Tensor, constraint: Constraint, name: str) -> None:

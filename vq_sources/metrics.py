@@ -47,12 +47,15 @@ def discrete_bpd(model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], leve
         if _counts(model.circuit):
             return _bits(model.log_prob(observations(model.circuit, images, levels)), images)
         lower, upper = bin_bounds(images.flatten(1), levels)
-        return _bits(model.log_probability(lower, upper), images)
+        nothing = torch.full((1, images[0].numel()), torch.nan)
+        return _bits(
+            model.log_probability(lower, upper) + model.log_prob(nothing), images
+        )  # log_probability divides by it
 
 
 def bin_bounds(pixels: Int64[Tensor, "B D"], levels: int) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
     """The ends of the bins [v, v + 1) / L; those of the edge bins are infinite."""
-    lower, upper = pixels / levels, (pixels + 1) / levels
+    lower, upper = pixels.double() / levels, (pixels.double() + 1) / levels
     return lower.masked_fill(pixels == 0, -torch.inf), upper.masked_fill(pixels == levels - 1, torch.inf)
 
 
@@ -94,7 +97,7 @@ def inpaint(
     """
     if not 0 < int(visible.sum()) < visible.numel():
         raise DataError("an inpainting needs both visible and hidden pixels")
-    circuit = model._question().engine.circuit
+    circuit = model.circuit
     x = observations(circuit, images, levels)
     mask = visible.flatten().expand(len(x), -1)
     given = model.given((x, mask))

@@ -203,9 +203,17 @@ class Circuit:
 
     def check(self) -> Properties:
         """The circuit's properties, each a `Verdict` with a witness where it does not hold; computed when asked for."""
+        return self._properties
+
+    @cached_property
+    def _properties(self) -> Properties:
         from pcircuits.circuit.properties import Properties
 
         return Properties(self)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Circuit:
+        """A circuit never changes, and a copy of it is the circuit itself."""
+        return self
 
     def summary(self) -> Summary:
         """Counts of units, edges and parameters, depth, and the largest intermediate of an evaluation."""

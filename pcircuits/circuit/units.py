@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pcircuits.errors import CircuitError, ParameterError, ScopeError
 from pcircuits.families.interface import AbstractFamily
@@ -289,8 +288,3 @@ def _common_shape(children: Sequence[Units], what: str) -> tuple[int, int]:
             "select regions and columns with u[r, k], or use u.prod(), u.outer(v) or u.sum(weights)"
         )
     return shapes.pop() if shapes else (1, 1)
-
-
-def describe(value: Tensor) -> str:
-    """A tensor in a few characters, for messages."""
-    return f"{tuple(value.shape)} {value.dtype}"

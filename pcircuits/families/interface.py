@@ -72,9 +72,7 @@ class AbstractFamily(ABC):
         """log p(x_observed), (...). Impossible values give -inf, and zero gradients, never NaN."""
 
     @abstractmethod
-    def log_mass(
-        self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters
-    ) -> Tensor:
+    def log_mass(self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         """log [p(x_observed) · P(lower <= rest <= upper | x_observed)], (...).
 
         Bounds are (..., size), closed, may be infinite, and are ignored where a value was observed.
@@ -151,9 +149,7 @@ class AbstractUnivariate(AbstractFamily):
         value = self.log_density(torch.where(observed, x, self._inside(x)), parameters)
         return torch.where(observed, value, torch.zeros((), dtype=value.dtype, device=value.device))
 
-    def log_mass(
-        self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters
-    ) -> Tensor:
+    def log_mass(self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         inside = self.log_interval(lower[..., 0], upper[..., 0], parameters)
         return torch.where(observed[..., 0], self.log_prob(x, observed, parameters), inside)
 

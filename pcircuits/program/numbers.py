@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["TINY_WEIGHT", "log", "log_matmul", "logsumexp", "ratio", "unflatten"]
+__all__ = ["TINY_WEIGHT", "log", "log_matmul", "logsumexp", "unflatten"]
 
 TINY_WEIGHT = 1e-20
 """Above it, a sum may share one maximum among its outputs: a term that underflows beside the maximum is below rounding."""
@@ -32,12 +32,6 @@ def log_matmul(values: Tensor, weights: Tensor) -> Tensor:
     """log (exp(values) @ weightsᵀ) for (R, B, K) and (R or 1, O, K) weights that are all above `TINY_WEIGHT`."""
     shift = _finite(values.detach().amax(-1, keepdim=True))
     return log(torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift
-
-
-def ratio(flow: Tensor, log_value: Tensor) -> Tensor:
-    """flow / value for values given by their logs, where a zero value has zero flow; never inf or NaN from 0 / 0."""
-    dead = log_value == -torch.inf
-    return torch.where(dead, 0.0, flow * torch.where(dead, 0.0, -log_value).exp())
 
 
 def unflatten(values: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:

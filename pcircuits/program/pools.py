@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pcircuits.errors import ParameterError
-from pcircuits.parameters import Constraint, Parameter
+from pcircuits.parameters import Constraint, Parameter, simplex, unit_interval
 from pcircuits.program.operations import Index, ParameterRows
 
 __all__ = ["ParameterView", "Pools", "pool_key"]
 
 
 class Pool(nn.Module):
-    """Parameters of one constraint: entries (n,), or (n, S) vectors on a simplex, as unconstrained numbers."""
+    """Parameters of one constraint: entries (n,), or (n, S) vectors on a simplex, as unconstrained numbers.
+
+    Structural zeros (and ones) are infinite as unconstrained numbers. They are kept apart in `edges`, which is 0
+    elsewhere, so that no optimiser ever computes with them.
+    """
 
     raw: Tensor
+    edges: Tensor | None
 
     def __init__(self, constraint: Constraint, raw: Tensor, trainable: bool) -> None:
         super().__init__()
         self.constraint = constraint
+        infinite = raw.isinf()
+        self.register_buffer("edges", torch.where(infinite, raw, 0.0) if bool(infinite.any()) else None)
+        raw = raw.masked_fill(infinite, 0.0)
         if trainable:
             self.raw = nn.Parameter(raw)
         else:
@@ -32,22 +41,33 @@ class Pool(nn.Module):
         self._number = 0
 
     def values(self) -> Tensor:
-        """The constrained values, (n,) or (n, S)."""
-        return self._cached("values", self.constraint.constrain)
+        """The constrained values, (n,) or (n, S).
+
+        Probabilities are float64 always: 1 - p, and a p that float32 cannot hold, are what leaves compute with.
+        """
+        return self._cached("values", self._constrained)
+
+    def _constrained(self, raw: Tensor) -> Tensor:
+        probabilities = self.constraint is unit_interval or self.constraint is simplex
+        return self.constraint.constrain(raw.double() if probabilities else raw)
+
+    def unconstrained(self) -> Tensor:
+        """The unconstrained numbers, infinite at structural zeros and ones."""
+        return self.raw if self.edges is None else torch.where(self.edges != 0, self.edges, self.raw)
 
     def logs(self) -> Tensor:
         """The logs of the values; -inf is a structural zero."""
         return self._cached("logs", self.constraint.log)
 
-    def _cached(self, name: str, compute: object) -> Tensor:
+    def _cached(self, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Computed once for each state of the parameters, unless a gradient is to flow through it."""
         if torch.is_grad_enabled() and self.raw.requires_grad:
-            return compute(self.raw)  # type: ignore[operator,no-any-return]
+            return compute(self.unconstrained())
         number = self.version()
         hit = self._cache.get(name)
         if hit is None or hit[0] != number:
             with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use to autograd later
-                hit = (number, compute(self.raw.detach()))  # type: ignore[operator]
+                hit = (number, compute(self.unconstrained().detach()))
             self._cache[name] = hit
         return hit[1]
 
@@ -65,6 +85,10 @@ class Pool(nn.Module):
             self._seen = (state, raw.detach())
             self._number += 1
         return self._number
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._cache, self._seen = {}, None
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_cache": {}, "_seen": None}
@@ -178,7 +202,7 @@ class Pools(nn.Module):
             assert isinstance(pool, Pool)
             events = parameter.constraint.event_ndim
             tail = tuple(parameter.shape[parameter.value.ndim - events :])
-            raw = pool.raw.detach()[torch.as_tensor(slots, device=pool.raw.device)].cpu()
+            raw = pool.unconstrained().detach()[torch.as_tensor(slots, device=pool.raw.device)].cpu()
             given = parameter.constraint.unconstrain(parameter.value.reshape(-1, *tail).to(torch.float64).cpu())
             if torch.equal(raw, given.to(raw.dtype)):
                 now[id(parameter)] = parameter

@@ -118,20 +118,21 @@ class Program(nn.Module):
         """For each symbolic parameter (by id), one with the value it has now."""
         return self.pools.trained()
 
-    def _steps(self) -> list[Step]:
+    def ordered(self) -> list[Step]:
+        """The steps, those that are read before those that read them."""
         return [step for step in self.steps if isinstance(step, Step)]
 
     def rows_at_once(self, element_size: int, columns: int) -> int | None:
         """How many rows of data fit the bound on memory, or None where nothing is cut."""
         if not self.chunked:
             return None
-        steps = self._steps()
+        steps = self.ordered()
         live = sum(s.count * s.width for s in steps) + max(s.live() for s in steps) + 8 * columns
         return max(1, self.memory // (2 * element_size * live))
 
     def up(self, report: Report, maximise: Sequence[Maximise] | None = None, keep: bool = True) -> tuple[Tensor, State]:
         """The log values of the roots, (B, C), and the pass's state; values that are not kept are let go when read."""
-        steps = self._steps()
+        steps = self.ordered()
         flags: list[Maximise] = [False] * len(steps) if maximise is None else list(maximise)
         state = State(report, [None] * len(steps), flags, self.memory, keep)
         for step in steps:
@@ -149,7 +150,7 @@ class Program(nn.Module):
             count = self.root.count
             shaped = unflatten(flow, 1, (count, -1)).transpose(0, 1)
             self.root.scatter(shaped, flows, state.values)
-            for step in reversed(self._steps()):
+            for step in reversed(self.ordered()):
                 current = flows[step.index]
                 flows[step.index] = None
                 if current is not None:
@@ -165,7 +166,7 @@ class Program(nn.Module):
             everyone = torch.arange(len(row_of), device=row_of.device)
             read, column = torch.div(root, self.root.width, rounding_mode="floor"), root % self.root.width
             self.root.route(everyone, read, column, visits)
-            for step in reversed(self._steps()):
+            for step in reversed(self.ordered()):
                 if visits[step.index]:
                     step.choose(state, Visits.join(visits[step.index]), choice)
                     visits[step.index] = []

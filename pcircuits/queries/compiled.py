@@ -43,11 +43,17 @@ class Queries(ABC):
         """The labels of the data's columns."""
         return self._question().engine.circuit.variables
 
+    @property
+    def circuit(self) -> Circuit:
+        """The symbolic circuit that is asked."""
+        return self._question().engine.circuit
+
     def log_prob(self, x: EvidenceLike) -> Tensor:
         """log p(x), (B,); missing values are summed or integrated out; (B, C) for several roots.
 
-        The circuit's own value, also where it is not normalised. Given evidence, the conditional log p(x | given): `x`
-        must agree with what is given, or be missing there. Differentiable in the parameters.
+        The circuit's own value, also where it is not normalised; all other queries are of the normalised one. Given
+        evidence, the conditional log p(x | given): `x` must agree with what is given, or be missing there.
+        Differentiable in the parameters.
 
         **Raises** `EvidenceError` for values outside a variable's states, shapes, infinities, and contradictions.
         """
@@ -81,7 +87,10 @@ class Queries(ABC):
         return self.log_probability(lower, upper).exp()
 
     def log_probability(self, lower: object, upper: object) -> Tensor:
-        """log P(lower <= X <= upper), for boxes whose probability is too small for a float."""
+        """log P(lower <= X <= upper), for boxes whose probability is too small for a float.
+
+        Of the normalised distribution; add `log_prob` of a row of NaN for the mass under an unnormalised circuit.
+        """
         return log_probability(self._question(), lower, upper)
 
     def map(self, exact: bool = True) -> Completion:
@@ -143,7 +152,7 @@ class CompiledCircuit(nn.Module, Queries):
 
     def __init__(self, circuit: Circuit, program: Program, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__()
-        self.circuit = circuit
+        self._circuit = circuit
         self.program = program
         self._built: Engine | None = None
         self.register_buffer("_like", torch.empty(0, dtype=dtype, device=device), persistent=False)
@@ -157,7 +166,7 @@ class CompiledCircuit(nn.Module, Queries):
     def _engine(self) -> Engine:
         """The engine for the dtype and device that the module has now."""
         if self._built is None or (self._built.dtype, self._built.device) != (self._like.dtype, self._like.device):
-            self._built = Engine(self.circuit, self.program, self._like.dtype, self._like.device)
+            self._built = Engine(self._circuit, self.program, self._like.dtype, self._like.device)
         return self._built
 
     def forward(self, x: EvidenceLike) -> Tensor:
@@ -166,18 +175,18 @@ class CompiledCircuit(nn.Module, Queries):
 
     def to_circuit(self) -> Circuit:
         """The symbolic circuit with the values that parameters have now; untrained ones are the originals."""
-        return trained_circuit(self.circuit, self.program)
+        return trained_circuit(self._circuit, self.program)
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledCircuit:
         """A model of its own for the same circuit, which never changes and is shared."""
-        for shared in (self.circuit, *self.circuit.parameters()):
+        for shared in (self._circuit, *self._circuit.parameters()):
             memo[id(shared)] = shared
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update(copy.deepcopy({**self.__dict__, "_built": None}, memo))
         return twin
 
     def extra_repr(self) -> str:
-        return f"{self.circuit!r}, {len(self.program.steps)} steps"
+        return f"{self._circuit!r}, {len(self.program.steps)} steps"
 
 
 def compile_circuit(
@@ -193,8 +202,10 @@ def compile_circuit(
     for verdict in (verdicts.smooth, verdicts.decomposable, verdicts.homogeneous):
         verdict.require("compile", remedy)
     chosen = torch.get_default_dtype() if dtype is None else dtype
-    if not chosen.is_floating_point:
-        raise CircuitError(f"dtype is a floating-point type, not {chosen}")
+    if chosen not in (torch.float32, torch.float64):
+        raise CircuitError(
+            f"dtype is torch.float32 or torch.float64, not {chosen}: half precision cannot hold log-values"
+        )
     place = torch.get_default_device() if device is None else torch.device(device)
     with torch.inference_mode(False):  # parameters that autograd can use, wherever the model is made
         return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites), chosen, place)

@@ -11,10 +11,13 @@ from pcircuits.circuit.normalise import divide, require_mass_by_parts
 from pcircuits.circuit.units import Input
 from pcircuits.errors import EvidenceError, ScopeError
 from pcircuits.evidence import Evidence, EvidenceLike
-from pcircuits.parameters import Sourced
+from pcircuits.parameters import Source, Sourced
 from pcircuits.queries.question import require_possible, variables_of
 
 __all__ = ["condition"]
+
+SOURCED_COLUMNS = 1024
+"""How many columns a source is asked for at a time."""
 
 
 def condition(circuit: Circuit, evidence: EvidenceLike) -> Circuit:
@@ -52,10 +55,14 @@ def _leaf_values(circuit: Circuit, array: Input, known: Evidence) -> Tensor:
     x, seen = known.x[0, columns].unsqueeze(1), known.observed[0, columns].unsqueeze(1)
     if not bool(seen.any()):
         return torch.zeros(array.shape, dtype=torch.float64)
-    if isinstance(array.parameters, Sourced):
-        made = array.parameters.source.parameters_for(torch.arange(array.width))  # type: ignore[operator]
-        parameters = {name: value.detach() for name, value in made.items()}
-    else:
-        parameters = {name: p.value for name, p in array.parameters.items()}
-    wide = {name: value.to("cpu", torch.float64) for name, value in parameters.items()}
-    return array.family.log_prob(x, seen, wide).expand(array.shape)
+    if not isinstance(array.parameters, Sourced):
+        stored = {name: parameter.value.to("cpu", torch.float64) for name, parameter in array.parameters.items()}
+        return array.family.log_prob(x, seen, stored).expand(array.shape)
+    source = array.parameters.source
+    assert isinstance(source, Source)
+    parts = []
+    with torch.no_grad():
+        for columns_made in torch.split(torch.arange(array.width), SOURCED_COLUMNS):
+            made = {name: value.to("cpu", torch.float64) for name, value in source.parameters_for(columns_made).items()}
+            parts.append(array.family.log_prob(x, seen, made).expand(array.regions, len(columns_made)))
+    return torch.cat(parts, 1)

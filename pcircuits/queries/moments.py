@@ -36,7 +36,7 @@ class _Weighted(Reader):
             x, observed = (
                 t[:, columns[:, 0]].transpose(0, 1).unsqueeze(2) for t in (self.known.x, self.known.observed)
             )
-            units = self.quantity(family, x, observed, parameters)
+            units = self.quantity(family, x, observed, parameters).to(flow.dtype)
             part = (flow.unsqueeze(-1) * units).sum(2).transpose(0, 1).flatten(1)
         self.total.index_add_(1, columns.flatten(), part)
 
@@ -69,7 +69,8 @@ class _Spread(Reader):
             observed = x > 0
         else:
             x, observed = self.known.x[:, None, columns], self.known.observed[:, None, columns]
-        means, variances = family.moment(1, x, observed, parameters), family.variance(x, observed, parameters)
+        means = family.moment(1, x, observed, parameters).to(flow.dtype)
+        variances = family.variance(x, observed, parameters).to(flow.dtype)
         spread = variances + (means - self.mean[:, None, columns]) ** 2
         self.total.index_add_(1, columns, (flow.unsqueeze(-1) * spread).sum(1))
 

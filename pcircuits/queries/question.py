@@ -31,7 +31,7 @@ class Engine:
     def deterministic_sums(self) -> list[Maximise]:
         """For each step, which rows are sums proved deterministic."""
         flags = self.circuit.check().determinism.regions
-        masks = [torch.zeros(step.count, dtype=torch.bool, device=self.device) for step in self.program._steps()]
+        masks = [torch.zeros(step.count, dtype=torch.bool, device=self.device) for step in self.program.ordered()]
         for array in self.circuit.sums:
             for region, (step, row) in enumerate(self.program.rows_of(array)):
                 masks[step][row] = bool(flags[id(array)][region])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import index
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,8 @@ class Draw(Chooser):
 def sample(question: Question, n: int, generator: torch.Generator | None) -> Tensor:
     """n samples of each row given: (n, B, D), or (n, D) where nothing is given."""
     question.one_root("sample")
-    if not isinstance(n, int) or n < 0:
+    n = index(n) if hasattr(n, "__index__") else -1
+    if n < 0:
         raise CircuitError(f"the number of samples is an integer >= 0, not {n!r}")
     known = question.known()
     roots = question.roots(known.rows)

@@ -36,7 +36,8 @@ def test_log_likelihoods_of_minus_ten_to_the_five(rewrites, memory):
     model = circuit.compile(dtype=torch.float64, rewrites=rewrites, memory=memory)
     value = model.log_prob(torch.full((1, columns), 20.0, dtype=torch.float64))
     logs = [
-        math.log(w) + columns * (-0.5 * (20.0 - loc) ** 2 - 0.5 * math.log(2 * math.pi)) for w, loc in ((0.25, 0), (0.75, 0.01))
+        math.log(w) + columns * (-0.5 * (20.0 - loc) ** 2 - 0.5 * math.log(2 * math.pi))
+        for w, loc in ((0.25, 0), (0.75, 0.01))
     ]
     total = log_sum(logs)
     assert total < -1e5 + 3000
@@ -89,7 +90,9 @@ def test_means_a_billion_deviations_away(rewrites):
     model = circuit.compile(dtype=torch.float64, rewrites=rewrites)
     known = model.given({"a": 1000.0})
     assert known.mean()[0].tolist() == pytest.approx(list(Oracle(circuit).mean({"a": 1000.0}).values()), rel=1e-12)
-    assert known.variance()[0].tolist() == pytest.approx(list(Oracle(circuit).variance({"a": 1000.0}).values()), rel=1e-6)
+    assert known.variance()[0].tolist() == pytest.approx(
+        list(Oracle(circuit).variance({"a": 1000.0}).values()), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -131,7 +134,9 @@ def test_unlevel_weights(name, dtype, rewrites):
     some = x[values > -math.inf]
     means = [list(oracle.mean(oracle.row(row)).values()) for row in some.tolist()]
     got = model.given(some).mean().double()
-    assert torch.allclose(got, torch.tensor(means, dtype=torch.float64), rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-4)
+    assert torch.allclose(
+        got, torch.tensor(means, dtype=torch.float64), rtol=0, atol=1e-9 if dtype == torch.float64 else 1e-4
+    )
 
 
 @REWRITES

@@ -42,7 +42,9 @@ def families():
     """Every family and constraint, simplices with zeros, free weights, arrays and scalars."""
     simplex = pc.Parameter(torch.tensor([0.5, 0.0, 0.5], dtype=torch.float64), pc.simplex)
     one = pc.Normal("x", [0.0, 1.0, 2.0], 1.0) * pc.Bernoulli("b", [0.0, 0.5, 1.0])
-    two = pc.DiscretizedNormal("d", [0.2, 0.8, 0.5], 0.3, levels=4) * pc.Categorical("c", [[0.0, 0.5, 0.5], [1, 0, 0], [0.3, 0.3, 0.4]])
+    two = pc.DiscretizedNormal("d", [0.2, 0.8, 0.5], 0.3, levels=4) * pc.Categorical(
+        "c", [[0.0, 0.5, 0.5], [1, 0, 0], [0.3, 0.3, 0.4]]
+    )
     both = one * two * pc.Constant(1.5)
     return pc.Circuit(0.3 * both.sum(simplex) + 0.9 * both[0, 2])
 
@@ -211,7 +213,9 @@ def test_the_meta_device_is_reached():
     assert {t.device.type for t in tensors} == {"meta"}
 
 
-@pytest.mark.parametrize("make", [families, mixture, lambda: mixture(sourced=True)], ids=["families", "stored", "sourced"])
+@pytest.mark.parametrize(
+    "make", [families, mixture, lambda: mixture(sourced=True)], ids=["families", "stored", "sourced"]
+)
 def test_copies_are_models_of_their_own(make):
     circuit = make()
     model = circuit.compile(dtype=torch.float64)
@@ -234,10 +238,14 @@ def test_copies_are_models_of_their_own(make):
 @pytest.mark.parametrize("name", ["loc", "scale"])
 def test_evaluation_under_inference_mode_does_not_spoil_training(name):
     """What is remembered between calls is of use to autograd."""
-    frozen = pc.Parameter(torch.tensor([[1.5, 0.5]], dtype=torch.float64), pc.positive if name == "scale" else pc.real, trainable=False)
+    frozen = pc.Parameter(
+        torch.tensor([[1.5, 0.5]], dtype=torch.float64), pc.positive if name == "scale" else pc.real, trainable=False
+    )
     others = {"loc": [[0.0, 1.0]], "scale": [[1.0, 2.0]], name: frozen}
     for rewrites in (None, ()):
-        units = pc.inputs(pc.families.Normal(), ["x"], {k: v if k == name else torch.tensor(v).double() for k, v in others.items()})
+        units = pc.inputs(
+            pc.families.Normal(), ["x"], {k: v if k == name else torch.tensor(v).double() for k, v in others.items()}
+        )
         model = pc.Circuit(units.sum([0.5, 0.5])).compile(dtype=torch.float64, rewrites=rewrites)
         x = torch.tensor([[0.3], [1.0]], dtype=torch.float64)
         with torch.inference_mode():

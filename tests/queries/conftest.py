@@ -232,13 +232,17 @@ class Case:
         rows = []
         for pattern in itertools.product([False, True], repeat=len(self.values)):
             for _ in range(2 if len(self.values) < 4 else 1):
-                rows.append([pick.choice(v) if seen else math.nan for v, seen in zip(self.values, pattern, strict=True)])
+                rows.append(
+                    [pick.choice(v) if seen else math.nan for v, seen in zip(self.values, pattern, strict=True)]
+                )
         return torch.tensor(rows, dtype=torch.float64)
 
     @cached_property
     def given(self) -> Tensor:
         """Some rows (B, D) that every root can have produced, from nothing observed to everything."""
-        good = [r for r in self.rows if all(self.oracle.log_value(self.row(r), root) > -math.inf for root in self.roots)]
+        good = [
+            r for r in self.rows if all(self.oracle.log_value(self.row(r), root) > -math.inf for root in self.roots)
+        ]
         return torch.stack(good[:: max(1, len(good) // 6)])
 
     def row(self, values: Tensor) -> dict[pc.scope.Variable, float]:

@@ -58,7 +58,9 @@ def test_rows_that_do_not_go_together(rain):
         rain.given({"rain": [0, 1]}).probability(torch.zeros(3, 2), 1.0)
 
 
-@pytest.mark.parametrize("query", ["mean", "variance", "sample", "map", "probability", "posterior", "moment", "expectation"])
+@pytest.mark.parametrize(
+    "query", ["mean", "variance", "sample", "map", "probability", "posterior", "moment", "expectation"]
+)
 def test_several_roots_need_a_choice(classes, query):
     arguments = {
         "sample": (1,),
@@ -68,7 +70,9 @@ def test_several_roots_need_a_choice(classes, query):
         "expectation": (torch.cos,),
     }
     for model in (classes, classes.given({"kind": 0})):
-        with pytest.raises(CircuitError, match=rf"needs one root, and this circuit has 3: ask model\.root\(i\)\.{query}"):
+        with pytest.raises(
+            CircuitError, match=rf"needs one root, and this circuit has 3: ask model\.root\(i\)\.{query}"
+        ):
             getattr(model, query)(*arguments.get(query, ()))
 
 
@@ -132,7 +136,9 @@ def test_bounds(rain, bound, error, says):
 
 def test_compile_options(rain):
     circuit = rain.circuit
-    with pytest.raises(CircuitError, match=r"unknown rewrites \['fuze'\]: there are \['fold', 'fuse', 'layout', 'chunk'\]"):
+    with pytest.raises(
+        CircuitError, match=r"unknown rewrites \['fuze'\]: there are \['fold', 'fuse', 'layout', 'chunk'\]"
+    ):
         circuit.compile(rewrites=["fold", "fuze"])
     with pytest.raises(CircuitError, match="memory is a number of bytes >= 1, not 0"):
         circuit.compile(memory=0)
@@ -174,7 +180,9 @@ def test_an_empty_batch_gives_empty_answers(named_case, name, rewrites):
     array = circuit.sums[-1]
     shape = known.posterior(array).shape
     assert shape[0] == 0
-    assert shape[1:] == (model.posterior(array)[None] if array.shape == (1, 1) else model.posterior(array)[None]).shape[1:]
+    assert (
+        shape[1:] == (model.posterior(array)[None] if array.shape == (1, 1) else model.posterior(array)[None]).shape[1:]
+    )
     best = known.map(exact=False)
     assert best.assignment.shape == (0, columns)
     assert best.log_prob.shape == best.upper_bound.shape == best.exact.shape == (0,)

@@ -14,7 +14,9 @@ def cosine(x):
 
 def test_log_prob(cell):
     case = cell.case
-    want = case.answer("log_prob", lambda: [[case.oracle.log_value(case.row(r), k) for k in case.roots] for r in case.rows])
+    want = case.answer(
+        "log_prob", lambda: [[case.oracle.log_value(case.row(r), k) for k in case.roots] for r in case.rows]
+    )
     got = cell.model.log_prob(case.rows)
     cell.close(got, want if len(case.roots) > 1 else want[:, 0])
     seen = ~case.rows.isnan()
@@ -45,8 +47,9 @@ def test_probability_of_a_box(cell):
     lower, upper = lower.double(), upper.double()
 
     def compute(rows):
-        low, high = dict(zip(case.circuit.variables, lower[0].tolist(), strict=True)), dict(
-            zip(case.circuit.variables, upper[0].tolist(), strict=True)
+        low, high = (
+            dict(zip(case.circuit.variables, lower[0].tolist(), strict=True)),
+            dict(zip(case.circuit.variables, upper[0].tolist(), strict=True)),
         )
         return [[case.oracle.log_probability(low, high, case.row(e), root) for root in case.roots] for e in rows]
 

@@ -48,7 +48,8 @@ def given(table, evidence):
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize(
-    "name", ["rain", "discretised_mixture", "categorical_mixture", "layered", "mixes", "zero_weights", "deep_chain", "wired"]
+    "name",
+    ["rain", "discretised_mixture", "categorical_mixture", "layered", "mixes", "zero_weights", "deep_chain", "wired"],
 )
 def test_samples_follow_the_circuit(named_case, name, options):
     circuit = named_case(name).circuit
@@ -58,7 +59,9 @@ def test_samples_follow_the_circuit(named_case, name, options):
     assert pvalue(samples, given(table, {})) > 1e-4
     # of two rows at once, one variable each
     first, last = circuit.variables[0], circuit.variables[-1]
-    states = [max(row[i] for row, v in table.log_values.items() if v > -math.inf) for i in (0, len(circuit.variables) - 1)]
+    states = [
+        max(row[i] for row, v in table.log_values.items() if v > -math.inf) for i in (0, len(circuit.variables) - 1)
+    ]
     rows = torch.full((2, len(circuit.variables)), math.nan, dtype=torch.float64)
     rows[0, 0], rows[1, -1] = states
     both = model.given(rows).sample(n, torch.Generator().manual_seed(2))
@@ -109,7 +112,9 @@ def test_sourced_units(options, fused):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("name", ["normal_mixture", "scalar_graph", "several_roots", "sourced", "sourced_layer", "gated", "tied"])
+@pytest.mark.parametrize(
+    "name", ["normal_mixture", "scalar_graph", "several_roots", "sourced", "sourced_layer", "gated", "tied"]
+)
 def test_densities_are_sampled_right(named_case, name, options):
     """Chi-square over the quadrants about a point, against the probabilities of these boxes."""
     circuit = named_case(name).circuit

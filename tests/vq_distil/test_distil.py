@@ -174,6 +174,17 @@ class TestMetrics:
         draws = [vq.metrics.continuous_bpd(compiled, batch, LEVELS, seed) for seed in range(10)]
         assert vq.metrics.discrete_bpd(compiled, batch, LEVELS) < sum(draws) / len(draws)
 
+    def test_discrete_bits_of_a_bound_are_a_bound(self):
+        model, z_prior = tiny(), prior()
+        codes = vq.selection.enumerate(z_prior)
+        found = [
+            vq.metrics.discrete_bpd(vq.distil(model, codes.prefix(n), "bound").compile(), images(5, 11), LEVELS)
+            for n in (3, 20, 81)
+        ]
+        assert found[0] > found[1] > found[2]
+        whole = vq.metrics.discrete_bpd(vq.distil(model, codes, "prior").compile(), images(5, 11), LEVELS)
+        assert found[2] == pytest.approx(whole, rel=1e-4)
+
     def test_integers_have_no_density(self):
         model = tiny(pc.families.DiscretizedNormal(LEVELS))
         compiled = vq.distil(model, vq.selection.beam(prior(), 10), "prior").compile()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import typer
 
 from vq_sources.cli.demo import demo
@@ -13,6 +15,17 @@ from vq_sources.cli.sample import sample
 from vq_sources.cli.train import train
 
 __all__ = ["app"]
+
+
+def paragraphs(text: str | None) -> str:
+    """A docstring for a terminal of any width: one line for each paragraph.
+
+    >>> paragraphs("One\\nline.\\n\\n    And another.")
+    'One line.\\n\\nAnd another.'
+    """
+    parts = inspect.cleandoc(text or "").split("\n\n")
+    return "\n\n".join(" ".join(part.split()) for part in parts)
+
 
 app = typer.Typer(
     name="vq-circuit",
@@ -34,4 +47,4 @@ for command, epilog in (
     (inpaint, "[bold]vq-circuit inpaint runs/demo-digits/circuits/beam-prior-1024.pc --hide right[/]"),
     (info, "[bold]vq-circuit info runs/demo-digits[/]"),
 ):
-    app.command(epilog=f"Example: {epilog}")(command)
+    app.command(help=paragraphs(command.__doc__), epilog=f"Example: {epilog}")(command)

@@ -46,12 +46,12 @@ def evaluate(
         file = open_circuit(circuit)
         name = dataset.value if dataset is not None else dataset_of(file)
         asked = {"circuit": file.digest, "dataset": name, "split": split.value, "images": images}
+        data = images_for(file, name, data_root, download)
         voice = Voice()
         folder = out or Path("runs", f"evaluate-{circuit.stem}")
         with Workspace.open(folder, settings_of("evaluate", {**asked, "seed": seed, "device": device})) as workspace:
 
             def compute() -> dict[str, Any]:
-                data = images_for(file, name, data_root, download)
                 chosen = getattr(data, split.value).images[:images]
                 with voice.step(f"evaluating {len(chosen):,} images"):
                     judged = evaluated(file.circuit, chosen, data.levels, device, seed)

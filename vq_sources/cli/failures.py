@@ -35,7 +35,10 @@ def reporting(interrupted: str = "Nothing is left half-written; run the same com
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.strerror}: {error.filename}"
+    text = " ".join(text.split()) or type(error).__name__
     if isinstance(error, ImportError) and "pip install" not in text:
         text += ': pip install "pcircuits[vq]"'
     return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,10 +85,23 @@ def _folder(folder: Path) -> dict[str, Any]:
         log = folder / name / "training.csv"
         if log.is_file():
             found[name] = f"{len(log.read_text(encoding='utf-8').splitlines()) - 1} epochs, in {log.name}"
-    circuits = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.pc"))
-    found["circuits"] = f"{len(circuits)}: {', '.join(circuits)}" if circuits else "none"
+    found["circuits"] = _named([p.relative_to(folder) for p in folder.rglob("*.pc")])
     found["pictures"] = ", ".join(sorted(p.name for p in folder.glob("*.png"))) or "none"
     return found
+
+
+def _named(circuits: Sequence[Path]) -> str:
+    """The names of circuit files, those that differ in their size alone together."""
+    sizes: dict[str, list[int]] = {}
+    others = []
+    for path in circuits:
+        name, _, size = path.stem.rpartition("-")
+        if name and size.isdecimal():
+            sizes.setdefault(str(path.with_name(name)), []).append(int(size))
+        else:
+            others.append(str(path))
+    families = [f"{name}-({', '.join(map(str, sorted(of)))}).pc" for name, of in sorted(sizes.items())]
+    return "\n".join([*families, *sorted(others)]) or "none"
 
 
 def _model(path: Path) -> dict[str, Any]:
@@ -135,11 +148,16 @@ def _circuit(file: CircuitFile, seed: int, device: str, voice: Voice) -> dict[st
         model = circuit.compile(dtype=DTYPE, device=device).root(0)
         own = model.sample(OWN_SAMPLES, generator=torch.Generator().manual_seed(seed))
         bits = -model.log_prob(own) / math.log(2) / len(circuit.variables)
-    found["entropy"] = f"about {float(bits.mean()):.3f} ± {float(bits.std() / OWN_SAMPLES**0.5):.3f} bits per variable"
+    density = circuit.inputs[0].family.base == "lebesgue"
+    found["differential entropy" if density else "entropy"] = (
+        f"about {float(bits.mean()):.3f} ± {float(bits.std() / OWN_SAMPLES**0.5):.3f} bits per variable"
+    )
     return found
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, Mapping) and "family" in value:
+        return str(value["family"])
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):

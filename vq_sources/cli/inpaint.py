@@ -45,13 +45,13 @@ def inpaint(
         file = open_circuit(circuit)
         name = dataset.value if dataset is not None else dataset_of(file)
         asked = {"circuit": file.digest, "hide": hide.value, "rows": rows, "dataset": name, "split": split.value}
+        data = images_for(file, name, data_root, download)
         voice = Voice()
         folder = out or Path("runs", f"inpaint-{circuit.stem}")
         settings = {**asked, "images": images, "seed": seed, "device": device}
         with Workspace.open(folder, settings_of("inpaint", settings)) as workspace:
 
             def compute() -> dict[str, Any]:
-                data = images_for(file, name, data_root, download)
                 chosen = getattr(data, split.value).images[:images]
                 path, title = workspace.path("inpainting.png"), f"{name}: the {hide.value} part given the rest"
                 with voice.step(f"inpainting {len(chosen):,} images"):

@@ -72,8 +72,7 @@ def check_device(device: str) -> torch.device:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"the device {device!r} is not available ({reason}): take --device cpu") from error
+        raise ConfigError(f"there is no device {device!r} here: take --device cpu") from error
     if found.type not in ("cpu", "cuda"):
         raise ConfigError(f"the device {device!r} is not supported: take cpu or cuda")
     return found

@@ -58,9 +58,9 @@ class Recipe:
             "device": self.device,
             "train_images": self.train_images,
             "model": config_to_dict(self.model),
-            "model_fit": asdict(self.model_fit),
+            "model_fit": _fit(self.model_fit),
             "prior": _lists(asdict(self.prior)),
-            "prior_fit": asdict(self.prior_fit),
+            "prior_fit": _fit(self.prior_fit),
         }
 
     def settings(self) -> dict[str, Any]:
@@ -156,6 +156,11 @@ def _smoke(recipe: Recipe) -> Recipe:
         test_images=60,
         inpainted_images=60,
     )
+
+
+def _fit(settings: FitSettings) -> dict[str, Any]:
+    """What determines a training beside the recipe's own seed and device."""
+    return {name: value for name, value in asdict(settings).items() if name not in ("seed", "device")}
 
 
 def _lists(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,10 +79,10 @@ class MixtureStep(Step):
         batch = state.report.rows
         width = self._ranges(state)[0][1]
         rows = max(1, state.memory // (4 * 6 * 8 * self.count * width)) if self.chunked else batch
-        parts = [(slice(None), state)]
-        if rows < batch:
-            cuts = [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
-            parts = [(cut, State(state.report.take(cut), [], state.maximise, state.memory)) for cut in cuts]
+        if rows >= batch:
+            return [(slice(None), state)]
+        cuts = [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
+        parts = [(cut, State(state.report.take(cut), [], state.maximise, state.memory)) for cut in cuts]
         state.saved[self, "rows"] = parts
         return parts
 

@@ -90,7 +90,7 @@ class InputStep(Step):
     def up(self, state: State) -> Tensor:
         evidence = tuple(t[:, self.columns].transpose(0, 1).unsqueeze(2) for t in state.report.tensors())
         values = state.report.answer(evidence, self.family, self._spread())
-        return values.expand(self.count, state.report.rows, self.width)
+        return values.to(evidence[0].dtype).expand(self.count, state.report.rows, self.width)
 
     def _spread(self) -> Parameters:
         """Parameters (R, 1, K, *event), for rows of data in the second axis."""

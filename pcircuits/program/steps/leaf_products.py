@@ -164,7 +164,7 @@ class LeafProducts(nn.Module):
             leaf = pairs.leaf[begin : begin + rows]
             evidence = tuple(e[begin : begin + rows] for e in pairs.evidence)
             made = report.answer(evidence, self.family, {name: p[leaf] for name, p in parameters.items()})
-            parts.append(made.expand(len(leaf), width))
+            parts.append(made.to(pairs.evidence[0].dtype).expand(len(leaf), width))
         return torch.cat(parts)
 
     def _look_up(self, pairs: Pairs, table: Tensor) -> Tensor:

@@ -1,0 +1,92 @@
+"""Each of these gave a wrong answer once."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+import pcircuits as pc
+
+
+def test_weight_decay_leaves_structural_zeros_alone():
+    circuit = pc.Circuit(pc.Normal("x", [0.0, 1.0], 1.0).sum(pc.Parameter([1.0, 0.0], pc.simplex)))
+    model = circuit.compile(dtype=torch.float64)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, weight_decay=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (-model.log_prob(torch.tensor([[1.0]])).sum()).backward()
+        optimizer.step()
+    assert math.isfinite(model.log_prob({"x": 1.0}).item())
+    assert model.to_circuit().root.weights.value.tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("leaf", "x", "wanted"),
+    [
+        (pc.Bernoulli("a", 0.999999), 0, math.log1p(-0.999999)),
+        (pc.Bernoulli("a", 1 - 1e-12), 0, math.log(1 - (1 - 1e-12))),
+        (pc.Categorical("a", [1.0, 1e-50]), 1, math.log(1e-50)),
+    ],
+)
+def test_float32_keeps_small_probabilities(leaf, x, wanted):
+    model = pc.Circuit(leaf).compile(dtype=torch.float32)
+    found = model.log_prob({"a": x})
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(wanted, rel=1e-4)
+
+
+def test_copies_answer_everything():
+    circuit = pc.Circuit(0.4 * pc.Indicator("a", 0) + 0.6 * pc.Indicator("a", 1))
+    assert copy.deepcopy(circuit) is circuit
+    twin = copy.deepcopy(circuit.compile())
+    assert twin.map().assignment.tolist() == [1.0]
+    assert twin.posterior(circuit.root).tolist() == pytest.approx([0.4, 0.6])
+
+
+def test_a_callers_tensor_is_not_the_circuits():
+    weights = torch.tensor([0.5, 0.5])
+    circuit = pc.Circuit(pc.Normal("x", [0.0, 1.0], 1.0).sum(weights))
+    weights[0] = -3.0
+    assert circuit.root.weights.value.tolist() == [0.5, 0.5]
+
+
+def test_inputs_need_no_gradient():
+    model = pc.Circuit(pc.DiscretizedNormal(range(3), [[0.2, 0.6]] * 3, 0.1, levels=4).prod().sum([0.5, 0.5])).compile()
+    x = torch.tensor([[0.0, 1.0, 3.0]], requires_grad=True)
+    model.log_prob(x).sum().backward()
+    assert x.grad is None
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_a_round_trip_of_dtypes_is_seen():
+    model = pc.Circuit(pc.Normal("x", 1 / 3, 1.0)).compile(dtype=torch.float64)
+    with torch.no_grad():
+        model.log_prob({"x": 1.0})
+        model.float()
+        model.double()
+        again = model.log_prob({"x": 1.0}).item()
+    assert again == pytest.approx(model.log_prob({"x": 1.0}).item(), abs=1e-15)
+
+
+@pytest.mark.errors
+def test_half_precision_is_refused():
+    with pytest.raises(pc.CircuitError, match="float32 or torch.float64"):
+        pc.Circuit(pc.Normal("x", 0.0, 1.0)).compile(dtype=torch.float16)
+
+
+def test_conditioning_asks_a_source_for_some_columns_at_a_time():
+    class Wide(torch.nn.Module):
+        asked = 0
+
+        def parameters_for(self, columns):
+            assert not torch.is_grad_enabled()
+            Wide.asked = max(Wide.asked, len(columns))
+            loc = columns.double().expand(2, -1) / 1000
+            return {"loc": loc, "scale": torch.ones_like(loc)}
+
+    units = pc.inputs(pc.families.Normal(), ["a", "b"], pc.Sourced(Wide(), 2, 3000))
+    circuit = pc.Circuit(units.prod().sum(pc.Parameter([1 / 3000] * 3000, pc.simplex)))
+    conditioned = pc.condition(circuit, {"a": 2.0})
+    assert Wide.asked == 1024
+    assert conditioned.root.weights.value.argmax().item() == 2000
