@@ -71,7 +71,7 @@ def test_a_round_trip_of_dtypes_is_seen():
 
 @pytest.mark.errors
 def test_half_precision_is_refused():
-    with pytest.raises(pc.CircuitError, match="float32 or torch.float64"):
+    with pytest.raises(pc.CircuitError, match=r"float32 or torch\.float64"):
         pc.Circuit(pc.Normal("x", 0.0, 1.0)).compile(dtype=torch.float16)
 
 

@@ -142,7 +142,7 @@ def test_compile_options(rain):
         circuit.compile(rewrites=["fold", "fuze"])
     with pytest.raises(CircuitError, match="memory is a number of bytes >= 1, not 0"):
         circuit.compile(memory=0)
-    with pytest.raises(CircuitError, match="dtype is a floating-point type, not torch.int64"):
+    with pytest.raises(CircuitError, match=r"float32 or torch\.float64, not torch\.int64"):
         circuit.compile(dtype=torch.int64)
 
 
@@ -180,9 +180,7 @@ def test_an_empty_batch_gives_empty_answers(named_case, name, rewrites):
     array = circuit.sums[-1]
     shape = known.posterior(array).shape
     assert shape[0] == 0
-    assert (
-        shape[1:] == (model.posterior(array)[None] if array.shape == (1, 1) else model.posterior(array)[None]).shape[1:]
-    )
+    assert shape[1:] == model.posterior(array)[None].shape[1:]
     best = known.map(exact=False)
     assert best.assignment.shape == (0, columns)
     assert best.log_prob.shape == best.upper_bound.shape == best.exact.shape == (0,)

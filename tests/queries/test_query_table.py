@@ -60,7 +60,7 @@ def test_probability_of_a_box(cell):
         cell.close(cell.of_root(root).probability(lower[0], upper[0]), free[0, root].exp())
         given = cell.of_root(root).given(case.given)
         cell.close(given.log_probability(lower, upper), want[:, root])
-        named = {label: high for label, high in zip(case.circuit.variables, upper[0].tolist(), strict=True)}
+        named = dict(zip(case.circuit.variables, upper[0].tolist(), strict=True))
         cell.close(given.log_probability(lower.expand(len(case.given), -1), named), want[:, root])
 
 
