@@ -12,8 +12,8 @@ from torch import nn
 import pcircuits as pc
 from pcircuits.testing import Enumeration, Oracle
 
-OPTIONS = {"rewritten": {}, "plain": {"rewrites": ()}, "chunks of one": {"memory": 1}}
-N = 3000
+OPTIONS = {"rewritten": {}, "plain": {"rewrites": ()}, "in pieces": {"memory": 8000}}
+N = 2000
 
 
 def pvalue(samples, probabilities):
@@ -54,8 +54,7 @@ def given(table, evidence):
 def test_samples_follow_the_circuit(named_case, name, options):
     circuit = named_case(name).circuit
     model, table = circuit.compile(dtype=torch.float64, **options), Enumeration(circuit)
-    n = 600 if options.get("memory") == 1 and name == "deep_chain" else N
-    samples = model.sample(n, torch.Generator().manual_seed(1))
+    samples = model.sample(N, torch.Generator().manual_seed(1))
     assert pvalue(samples, given(table, {})) > 1e-4
     # of two rows at once, one variable each
     first, last = circuit.variables[0], circuit.variables[-1]
@@ -64,14 +63,14 @@ def test_samples_follow_the_circuit(named_case, name, options):
     ]
     rows = torch.full((2, len(circuit.variables)), math.nan, dtype=torch.float64)
     rows[0, 0], rows[1, -1] = states
-    both = model.given(rows).sample(n, torch.Generator().manual_seed(2))
+    both = model.given(rows).sample(N, torch.Generator().manual_seed(2))
     assert pvalue(both[:, 0], given(table, {first: states[0]})) > 1e-4
     assert pvalue(both[:, 1], given(table, {last: states[1]})) > 1e-4
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_a_root_for_each_row(options):
-    leaves = pc.Categorical(["a", "b"], torch.tensor([[[0.7, 0.3], [0.1, 0.9]], [[0.2, 0.8], [0.6, 0.4]]]).double())
+    leaves = pc.Categorical(["a", "b"], torch.tensor([[[0.75, 0.25], [0.125, 0.875]], [[0.25, 0.75], [0.625, 0.375]]]))
     circuit = pc.Circuit(leaves.prod().sum([[0.5, 0.5], [0.9, 0.1], [0.0, 1.0]]))
     model = circuit.compile(dtype=torch.float64, **options)
     tables = [Enumeration(circuit, root) for root in range(3)]
@@ -131,6 +130,12 @@ def test_densities_are_sampled_right(named_case, name, options):
             boxes[sides] = oracle.probability(lower, upper, known)
         samples = model.given(known).sample(N, torch.Generator().manual_seed(8 + number))[:, 0]
         assert pvalue((samples >= 0.5).double(), boxes) > 1e-4
+
+
+def test_one_sample_at_a_time(named_case):
+    circuit = named_case("categorical_mixture").circuit
+    samples = circuit.compile(dtype=torch.float64, memory=1).sample(300, torch.Generator().manual_seed(9))
+    assert pvalue(samples, given(Enumeration(circuit), {})) > 1e-4
 
 
 def test_a_distribution_function_is_met(named_case):

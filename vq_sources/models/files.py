@@ -76,8 +76,8 @@ def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn
         config = config_from_dict(config_class, json.loads(header["config"]))
         with seeded(torch.Generator().manual_seed(0)):
             model = build(config)
-        floating = [value.dtype for value in state.values() if value.is_floating_point()]
-        model.to(floating[0] if floating else None).load_state_dict(state)
+        # Each tensor keeps its own dtype: class probabilities are float64 whatever the weights are.
+        model.load_state_dict(state, assign=True)
     except (CircuitError, KeyError, TypeError, ValueError, RuntimeError) as error:
         name = header["architecture"]
         raise FileFormatError(f"{path} does not hold a {name} that this version can rebuild: {error}") from error

@@ -23,7 +23,7 @@ def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -
     **Arguments**
 
     - `rows`: in the order of the table.
-    - `title`, `caption`: above and below it.
+    - `title`, `caption`: above and below it; the caption also explains a mark at an N that was not reached.
 
     **Raises** `ImportError` without rich.
 
@@ -36,6 +36,8 @@ def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -
         from rich.table import Table
     except ImportError as error:
         raise ImportError('The table is drawn by rich: pip install "pcircuits[vq]".') from error
+    if any(row.reached < row.asked for row in rows):
+        caption = f"{caption or ''} *: more were asked for than there are.".strip()
     table = Table(
         title=title,
         caption=caption,
@@ -46,7 +48,7 @@ def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -
     )
     table.add_column("codes\nchosen by", no_wrap=True)
     table.add_column("\nweights", no_wrap=True)
-    for name in ("\nN", "bpd\ncontinuous", "bpd\ndiscrete", "covered\nmass", "\nseconds"):
+    for name in ("N\nreached", "bpd\ncontinuous", "bpd\ndiscrete", "covered\nmass", "\nseconds"):
         table.add_column(name, justify="right", no_wrap=True)
     chosen = [row for row in rows if row.method != "exact"]
     best_continuous = min((r.continuous_bpd for r in chosen if r.continuous_bpd is not None), default=None)
@@ -68,8 +70,8 @@ def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -
 
 
 def _count(row: Row) -> str:
-    """N reached, and what was asked for where that is more."""
-    return f"{row.reached:,}" if row.reached == row.asked else f"{row.reached:,} of {row.asked:,}"
+    """N reached, marked where more were asked for."""
+    return f"{row.reached:,}" if row.reached == row.asked else f"{row.reached:,}*"
 
 
 def _bpd(value: float | None, best: float | None) -> str:
