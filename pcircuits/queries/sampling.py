@@ -39,9 +39,9 @@ class Draw(Chooser):
 def sample(question: Question, n: int, generator: torch.Generator | None) -> Tensor:
     """n samples of each row given: (n, B, D), or (n, D) where nothing is given."""
     question.one_root("sample")
-    n = index(n) if hasattr(n, "__index__") else -1
-    if n < 0:
+    if not hasattr(n, "__index__") or index(n) < 0:
         raise CircuitError(f"the number of samples is an integer >= 0, not {n!r}")
+    n = index(n)
     known = question.known()
     roots = question.roots(known.rows)
     draw = Draw(generator)

@@ -40,7 +40,7 @@ def agree(one, other):
         assert bool(((a - b)[both].abs() <= 1e-9 * size * (1.0 + a[both].abs())).all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), circuits(max_roots=2), st.sets(st.sampled_from(DEFAULT)), st.sampled_from([None, 1, 2000]))
 def test_every_set_of_rewrites_gives_the_same_answers(data, circuit, rewrites, memory):
     x = data.draw(rows(circuit, max_size=5))
@@ -96,7 +96,7 @@ def rebuilt(circuit, name, order):
     return pc.Circuit(made[id(circuit.root)], [name[label] for label in circuit.variables])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.data(), circuits(max_roots=2), st.integers(0, 10))
 def test_names_and_the_order_of_regions_do_not_matter(data, circuit, seed):
     names = {label: f"renamed {number}" for number, label in enumerate(circuit.variables)}
@@ -105,7 +105,7 @@ def test_names_and_the_order_of_regions_do_not_matter(data, circuit, seed):
     agree(answers(compiled(circuit), x), answers(compiled(other), x))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data(), circuits())
 def test_the_order_of_columns_does_not_matter(data, circuit):
     order = data.draw(st.permutations(range(len(circuit.variables))))

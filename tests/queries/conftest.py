@@ -205,6 +205,8 @@ class Case:
 
     name: str
     circuit: pc.Circuit
+    every: int = 1
+    """Of the rows, every so manieth."""
     cache: dict[object, object] = field(default_factory=dict)
 
     @cached_property
@@ -235,7 +237,7 @@ class Case:
                 rows.append(
                     [pick.choice(v) if seen else math.nan for v, seen in zip(self.values, pattern, strict=True)]
                 )
-        return torch.tensor(rows, dtype=torch.float64)
+        return torch.tensor(rows[:: self.every], dtype=torch.float64)
 
     @cached_property
     def given(self) -> Tensor:
@@ -243,7 +245,7 @@ class Case:
         good = [
             r for r in self.rows if all(self.oracle.log_value(self.row(r), root) > -math.inf for root in self.roots)
         ]
-        return torch.stack(good[:: max(1, len(good) // 6)])
+        return torch.stack(good[:: max(1, len(good) * self.every // 6)])
 
     def row(self, values: Tensor) -> dict[pc.scope.Variable, float]:
         return self.oracle.row(values.tolist())
@@ -307,30 +309,33 @@ class Cell:
         assert error.max().item() <= self.tolerance if error.numel() else True, f"off by {error.max().item():.3g}"
 
 
-_cases: dict[str, Case] = {}
+_cases: dict[tuple[str, int], Case] = {}
 _models: dict[tuple[str, str], pc.CompiledCircuit] = {}
 
 
-def _case(name: str) -> Case:
-    if name not in _cases:
-        _cases[name] = Case(name, CIRCUITS[name]())
-    return _cases[name]
-
-
-@pytest.fixture(params=list(CIRCUITS))
-def case(request: pytest.FixtureRequest) -> Case:
-    """One circuit after the other."""
-    return _case(request.param)
+def _case(name: str, every: int = 1) -> Case:
+    if (name, every) not in _cases:
+        circuit = CIRCUITS[name]() if every == 1 else _case(name).circuit
+        _cases[name, every] = Case(name, circuit, every)
+    return _cases[name, every]
 
 
 @pytest.fixture(params=list(OPTIONS))
-def cell(request: pytest.FixtureRequest, case: Case) -> Cell:
-    """Every circuit under every way to compile it."""
-    options = {"dtype": torch.float64, **OPTIONS[request.param]}
-    key = (case.name, request.param)
+def options(request: pytest.FixtureRequest) -> str:
+    """One way to compile after the other."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(params=list(CIRCUITS))
+def cell(request: pytest.FixtureRequest, options: str) -> Cell:
+    """Every circuit under every way to compile it; one row at a time takes long, and gets fewer rows."""
+    chosen = {"dtype": torch.float64, **OPTIONS[options]}
+    case = _case(request.param, 3 if "memory" in chosen else 1)
+    key = (case.name, options)
     if key not in _models:
-        _models[key] = case.circuit.compile(**options)
-    return Cell(case, _models[key], 1e-4 if options["dtype"] == torch.float32 else 1e-9)
+        _models[key] = case.circuit.compile(**chosen)
+    return Cell(case, _models[key], 1e-4 if chosen["dtype"] == torch.float32 else 1e-9)
 
 
 @pytest.fixture(scope="session")

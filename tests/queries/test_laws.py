@@ -11,8 +11,8 @@ import pcircuits as pc
 from pcircuits.testing import Enumeration, Oracle
 from pcircuits.testing.strategies import circuits, deterministic_circuits, evidence, rows
 
-LAW = settings(max_examples=40, deadline=None)
-FEW = settings(max_examples=20, deadline=None)
+LAW = settings(max_examples=30, deadline=None)
+FEW = settings(max_examples=12, deadline=None)
 finite = circuits(densities=False, max_variables=4)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pcircuits.testing import Oracle
 from pcircuits.testing.strategies import boxes, circuits, deterministic_circuits, evidence, rows
 
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=50, deadline=None)
 OPTIONS = st.fixed_dictionaries(
     {
         "rewrites": st.none() | st.sets(st.sampled_from(["fold", "fuse", "layout", "chunk"])),
