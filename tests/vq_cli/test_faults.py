@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 KILLED = Path(__file__).with_name("killed_command.py")
 SMALLEST = ["demo", "--smoke", "--epochs", "2", "--max-n", "4"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-KILLS = [(1, "before"), (3, "after"), (2, "before"), (5, "after"), (6, "before"), (7, "after")]
+KILLS = [(1, "before"), (3, "after"), (9, "before"), (12, "after")]
 """How many files each run puts in place before it dies; later runs have less to do."""
 
 
@@ -52,8 +54,12 @@ def test_a_demo_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) 
     assert code == 0, said
     assert report(whole) == report(broken)
     for path in whole.rglob("*"):
-        if path.suffix in (".pc", ".png", ".safetensors"):
-            assert path.read_bytes() == (broken / path.relative_to(whole)).read_bytes(), path.name
+        again = broken / path.relative_to(whole)
+        if path.suffix in (".pc", ".png"):
+            assert path.read_bytes() == again.read_bytes(), path.name
+        if path.suffix == ".safetensors":  # the order of its header's entries is not fixed
+            ours, theirs = load_file(path), load_file(again)
+            assert all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys()), path.name
     assert not list(broken.glob("*.tmp"))
 
 

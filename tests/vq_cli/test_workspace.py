@@ -48,9 +48,12 @@ def test_what_an_early_kill_leaves_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
-    with Workspace.open(tmp_path, SETTINGS):
-        with pytest.raises(ConfigError, match="in use"), Workspace.open(tmp_path, SETTINGS):
-            pass
+    with (
+        Workspace.open(tmp_path, SETTINGS),
+        pytest.raises(ConfigError, match="in use"),
+        Workspace.open(tmp_path, SETTINGS),
+    ):
+        pass
     with Workspace.open(tmp_path, SETTINGS):
         pass
 
