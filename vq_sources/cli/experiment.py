@@ -176,7 +176,8 @@ class Experiment:
         write_circuit(self.workspace.path(_circuit_name(name)), circuit, recipe.dataset, codes, weights.value, numbers)
         if len(codes) * 2 * len(circuit.variables) <= EAGER_NUMBERS:
             circuit = distil(training.teacher, codes, weights.value, eager=True)
-        judged = evaluated(circuit, data.test.images, data.levels, recipe.device, recipe.seed)
+        images, discrete = data.test.images, recipe.discrete_images
+        judged = evaluated(circuit, images, data.levels, recipe.device, recipe.seed, discrete)
         return {"reached": len(codes), **judged, "covered_mass": codes.covered_mass, "sizes": asdict(numbers)}
 
     def _exact(self) -> pc.Circuit:
@@ -215,7 +216,8 @@ class Experiment:
 
     def _curves(self, rows: list[Row]) -> None:
         def compute() -> dict[str, Any]:
-            bpd_curves(rows, self.workspace.path(PICTURES[0]), f"{self.recipe.dataset}, test images")
+            path, title = self.workspace.path(PICTURES[0]), f"{self.recipe.dataset}, test images"
+            bpd_curves(rows, path, title, self.recipe.discrete_images)
             return {}
 
         self.workspace.stage("curves", compute, [PICTURES[0]])

@@ -66,13 +66,18 @@ def visible_part(shape: tuple[int, int], hidden: Hidden) -> Bool[Tensor, "H W"]:
 
 @torch.no_grad()
 def evaluated(
-    circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, device: str, seed: int
+    circuit: pc.Circuit,
+    images: Int64[Tensor, "B H W"],
+    levels: int,
+    device: str,
+    seed: int,
+    discrete: int | None = None,
 ) -> dict[str, Any]:
-    """Both bits per dimension of a circuit on images."""
+    """Both bits per dimension of a circuit on images; the discrete ones of the first `discrete` alone."""
     model = circuit.compile(dtype=DTYPE, device=device)
     return {
         "continuous_bpd": continuous_bpd(model, images, levels, seed),
-        "discrete_bpd": discrete_bpd(model, images, levels),
+        "discrete_bpd": discrete_bpd(model, images[:discrete], levels),
     }
 
 

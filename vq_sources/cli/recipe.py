@@ -27,7 +27,8 @@ class Recipe:
     - `prior`, `prior_fit`: the PixelCNN over its codes and its training.
     - `sizes`: the N of the selections, increasing.
     - `train_images`, `test_images`: how many are used, the first of each split; None is all of them.
-    - `inpainted_images`: how many test images the numbers of the inpainting are of.
+    - `inpainted_images`: how many test images the numbers of the inpainting are of, the first ones.
+    - `discrete_images`: how many test images the discrete bits are of, the first ones; None is all of them.
     """
 
     dataset: str
@@ -40,6 +41,7 @@ class Recipe:
     train_images: int | None = None
     test_images: int | None = None
     inpainted_images: int = 1000
+    discrete_images: int | None = None
 
     def seed_for(self, *purpose: str | int) -> int:
         """The seed of one purpose, unrelated to those of others."""
@@ -70,6 +72,7 @@ class Recipe:
             "sizes": list(self.sizes),
             "test_images": self.test_images,
             "inpainted_images": self.inpainted_images,
+            "discrete_images": self.discrete_images,
         }
 
 
@@ -130,16 +133,17 @@ def _digits(seed: int, device: str) -> Recipe:
 def _images(dataset: str, seed: int, device: str) -> Recipe:
     """784 pixels, 50,000 training images."""
     fit = FitSettings(
-        epochs=12, batch_size=128, learning_rate=2e-3, warmup=0.05, final_fraction=0.02, seed=seed, device=device
+        epochs=25, batch_size=128, learning_rate=2e-3, warmup=0.05, final_fraction=0.02, seed=seed, device=device
     )
     return Recipe(
         dataset=dataset,
         seed=seed,
-        model=VQVAEConfig(data_shape=(28, 28), levels=256, grid=(2, 2), num_codes=16),
+        model=VQVAEConfig(data_shape=(28, 28), levels=256, grid=(2, 2), num_codes=16, min_std=0.002),
         model_fit=fit,
         prior=PixelCNNConfig(grid=(2, 2), num_codes=16, num_classes=10, hidden=32),
         prior_fit=replace(fit, epochs=10, batch_size=256, learning_rate=3e-3),
         sizes=(16, 64, 256, 1024, 4096, 16384),
+        discrete_images=1000,
     )
 
 
@@ -155,6 +159,7 @@ def _smoke(recipe: Recipe) -> Recipe:
         train_images=1200,
         test_images=60,
         inpainted_images=60,
+        discrete_images=None,
     )
 
 

@@ -18,7 +18,7 @@ __all__ = ["bpd_curves"]
 MARKERS = "os^Dvp"
 
 
-def bpd_curves(rows: Sequence[Row], path: Path, title: str) -> None:
+def bpd_curves(rows: Sequence[Row], path: Path, title: str, discrete_images: int | None = None) -> None:
     """One curve for each method and weights over N, and the exact model as a level; continuous and discrete apart.
 
     **Arguments**
@@ -26,6 +26,7 @@ def bpd_curves(rows: Sequence[Row], path: Path, title: str) -> None:
     - `rows`: of the method "exact" at most one; a panel whose numbers are missing is left out.
     - `path`: of the PNG file.
     - `title`: above the panels.
+    - `discrete_images`: how many images the discrete bits are of, where those are fewer.
 
     **Raises** `ImportError` without matplotlib.
     """
@@ -37,7 +38,8 @@ def bpd_curves(rows: Sequence[Row], path: Path, title: str) -> None:
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (name, points) in zip(axes, panels, strict=True):
         _panel(ax, points)
-        ax.set_title(f"{name} (lower is better)", fontsize=9.5, color=GREY)
+        some = f", first {discrete_images:,} images" if discrete_images and name == "discrete" else ""
+        ax.set_title(f"{name}{some} (lower is better)", fontsize=9.5, color=GREY)
         ax.set_ylabel("bits per dimension", fontsize=9.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     save_figure(figure, path)
