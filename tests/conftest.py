@@ -4,8 +4,10 @@ Not in the symbolic layer, which has no tensors to check: hypothesis builds circ
 checker's own random look-ups into containers are forbidden.
 """
 
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from jaxtyping import config, install_import_hook
 
@@ -13,6 +15,13 @@ CHECKED = ["pcircuits.evidence", "pcircuits.families", "pcircuits.learning", "pc
 install_import_hook(CHECKED, "beartype.beartype")
 
 import torch  # noqa: E402
+
+# In CI the drawn cases are the same in every run, and a slow machine is no failure; elsewhere they differ.
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 @pytest.fixture(autouse=True)

@@ -89,9 +89,9 @@ def test_the_demo_repeats_what_it_found(folder: Path, report: dict[str, Any], ru
 @pytest.mark.errors
 def test_the_demo_refuses_a_folder_of_other_settings(folder: Path, run: Run) -> None:
     done = run("demo", "--smoke", "--epochs", "1", "--max-n", "16", "--seed", "1", "--out", folder, code=1)
-    assert "seed: 0 there, 1 here" in flat(done.stderr)
+    assert "seed: 0 there, 1 here" in flat(done.output)
     done = run("train", "--smoke", "--out", folder, code=1)
-    assert "command: demo there, train here" in flat(done.stderr)
+    assert "command: demo there, train here" in flat(done.output)
 
 
 def test_a_row_is_what_its_circuit_file_gives(folder: Path, report: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ def test_distil_evaluate_sample_inpaint_one_after_the_other(folder: Path, run: R
     for picture in ("runs/sample-paper_beam-bound-8/samples.png", "runs/inpaint-paper_beam-bound-8/inpainting.png"):
         assert (tmp_path / picture).stat().st_size > 0
     again = run("sample", circuit, "--count", "11", code=1)
-    assert "count: 12 there, 11 here" in flat(again.stderr)
+    assert "count: 12 there, 11 here" in flat(again.output)
 
 
 @pytest.mark.parametrize("method", ["exact", "ancestral", "beam", "stochastic_beam", "encoded"])
@@ -165,7 +165,7 @@ def test_circuits_that_were_not_distilled_are_taken_too(run: Run) -> None:
     assert "continuous" in run("evaluate", "hand.pc", "--dataset", "digits", "--images", "5").output
     run("sample", "hand.pc", "--count", "3")
     failed = run("evaluate", "hand.pc", "--out", "e", code=1)
-    assert "--dataset" in failed.stderr
+    assert "--dataset" in failed.output
 
 
 FAILURES: dict[str, tuple[list[str], str]] = {
@@ -187,7 +187,7 @@ def test_a_users_error_is_one_line_and_no_traceback(name: str, run: Run) -> None
         Path(file).write_text("no tensors here")
     arguments, said = FAILURES[name]
     done = run(*arguments, code=1)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    errors = [line for line in done.output.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert said in errors[0]
     assert "Traceback" not in done.output
@@ -206,16 +206,16 @@ def test_wrong_usage_is_exit_code_two(arguments: list[str], run: Run) -> None:
 def test_a_circuit_of_other_images_and_a_strangers_note_are_refused(folder: Path, run: Run) -> None:
     loc = torch.zeros(4, 1)
     pc.save(pc.Circuit(pc.Normal(range(4), loc, torch.ones(4, 1)).prod().sum([1.0])), "four.pc")
-    assert "64 pixels" in flat(run("evaluate", "four.pc", "--dataset", "digits", code=1).stderr)
+    assert "64 pixels" in flat(run("evaluate", "four.pc", "--dataset", "digits", code=1).output)
     source = folder / "circuits" / "beam-prior-4"
     Path("four.json").write_bytes(source.with_suffix(".json").read_bytes())
-    assert "does not belong" in flat(run("info", "four.pc", code=1).stderr)
+    assert "does not belong" in flat(run("info", "four.pc", code=1).output)
 
 
 @pytest.mark.errors
 def test_distilling_more_codes_than_there_are_names_their_number(folder: Path, run: Run) -> None:
     failed = run("distil", folder, "--size", "5000", "--out", "c", code=1)
-    assert "4,096" in failed.stderr
+    assert "4,096" in failed.output
 
 
 @pytest.mark.errors
@@ -225,7 +225,7 @@ def test_an_interrupt_says_that_it_resumes(run: Run, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(vq, "fit", interrupt)
     done = run("train", "--smoke", "--out", "t", code=130)
-    assert "after its last whole epoch" in flat(done.stderr)
+    assert "after its last whole epoch" in flat(done.output)
     assert "Traceback" not in done.output
 
 

@@ -38,7 +38,7 @@ CURVES = (
 )
 """What is distilled at growing N; the first is what the paper does (DMRS)."""
 
-EAGER_NUMBERS = 2**25
+EAGER_NUMBERS = 2**27
 """Decoded parameters up to this many are held in memory; beyond, the decoder streams them."""
 SAMPLES, SHOWN = 40, 6
 PICTURES = ("bpd_vs_size.png", "samples.png", "inpainting.png")
