@@ -229,3 +229,11 @@ def test_a_root_that_the_evidence_rules_out_is_minus_infinity_for_what_follows()
         known.root(0).mean()
     with pytest.raises(EvidenceError, match="row 0 has probability zero"):
         known.root(0).log_prob({"wet": 1})
+
+
+def test_the_posterior_of_a_combination_is_that_of_its_sum_unit():
+    both = 0.25 * pc.Bernoulli("a", 0.5) + 0.75 * pc.Bernoulli("a", 1.0)
+    model = pc.Circuit(both).compile(dtype=torch.float64)
+    assert model.posterior(both).tolist() == pytest.approx([0.25, 0.75])
+    assert model.given({"a": [0, 1]}).posterior(both)[0].tolist() == [1.0, 0.0]
+    assert torch.equal(model.posterior(both), model.posterior(model.circuit.unit(both)))

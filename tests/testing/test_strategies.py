@@ -116,7 +116,7 @@ def test_evidence_is_likely_unlikely_and_impossible_complete_and_missing():
     pairs = drawn(circuits().flatmap(lambda c: st.tuples(st.just(c), evidence(c))))
     values = [Oracle(circuit).log_value(row) for circuit, row in pairs]
     assert sum(value == -math.inf for value in values) >= 10
-    assert sum(-math.inf < value < -1000 for value in values) >= 10
+    assert sum(-math.inf < value < -1000 for value in values) >= 5
     assert sum(value > -20 for value in values) >= 50
     assert any(not row for _, row in pairs)
     assert any(len(row) == len(circuit.variables) > 1 for circuit, row in pairs)

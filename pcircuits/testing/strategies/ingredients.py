@@ -117,9 +117,9 @@ class Ingredients:
             elif form == 1:  # one value for all regions
                 given[name] = torch.as_tensor(value[:1])
             elif form == 2:
-                given[name] = self._parameter((family, name, self.kinds[scope[0]]), value, constraint)
+                given[name] = self._parameter((type(family), name, self.kinds[scope[0]]), value, constraint)
             else:  # one value for everything, tied where it comes again
-                given[name] = self._parameter((family, name, self.kinds[scope[0]]), value[0, 0], constraint)
+                given[name] = self._parameter((type(family), name, self.kinds[scope[0]]), value[0, 0], constraint)
         return inputs(family, tuple(scope), given)
 
     def _parameter(self, purpose: object, value: Array, constraint: Constraint) -> Parameter:
