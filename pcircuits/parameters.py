@@ -53,6 +53,10 @@ class Constraint(ABC):
         """log constrain(raw), without leaving log space where the map is an exponential; -inf is a structural zero."""
         return self.constrain(raw).log()
 
+    def log_inside(self, raw: Tensor) -> Tensor:
+        """`log` of finite numbers, among which nothing is structural."""
+        return self.log(raw)
+
     def __repr__(self) -> str:
         return self.name
 
@@ -110,6 +114,9 @@ class _NonNegative(Constraint):
         zero = raw == -torch.inf
         return torch.where(zero, -torch.inf, torch.where(zero, 0.0, raw))
 
+    def log_inside(self, raw: Tensor) -> Tensor:
+        return raw
+
 
 class _UnitInterval(Constraint):
     """A probability. 0 and 1 are structural: logit ±inf stays there, with zero gradient."""
@@ -151,6 +158,9 @@ class _Simplex(Constraint):
         zero = raw == -torch.inf
         kept = torch.where(zero, torch.finfo(raw.dtype).min, raw)
         return torch.where(zero, -torch.inf, torch.log_softmax(kept, -1))
+
+    def log_inside(self, raw: Tensor) -> Tensor:
+        return torch.log_softmax(raw, -1)
 
 
 real, fixed, positive, nonnegative, unit_interval, simplex = (

@@ -35,6 +35,7 @@ class Categorical(AbstractFinite):
 
     num_states: int
     name: ClassVar[str] = "Categorical"
+    table_of: ClassVar[str | None] = "probs"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "num_states", integer(self.num_states, "num_states of Categorical", least=1))

@@ -39,6 +39,7 @@ class AbstractDiscretized(AbstractFinite):
     levels: int
     uniform: float = 0.0
     positive: ClassVar[bool] = True
+    tabulated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", integer(self.levels, f"levels of {self.name}", least=2))

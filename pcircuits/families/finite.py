@@ -24,6 +24,10 @@ class AbstractFinite(AbstractUnivariate):
     """A family over 0..S-1; members give `states` and `log_table`, and override what has a closed form."""
 
     base: ClassVar[Literal["counting", "lebesgue"]] = "counting"
+    tabulated: ClassVar[bool] = True
+    """Whether one state costs as much as all of them: log_density looks its answer up in `log_table`."""
+    table_of: ClassVar[str | None] = None
+    """The parameter whose logs are the table, where there is one: then nobody needs to leave log space for it."""
 
     @property
     @abstractmethod

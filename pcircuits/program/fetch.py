@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import Index, Reads
+from pcircuits.program.values import Values
 
 __all__ = ["Fetch", "Locations", "Visits"]
 
@@ -68,6 +69,9 @@ class Fetch(nn.Module):
         columns = np.zeros_like(rows) if reads.columns is None else reads.columns.reshape(-1)
         step, row = locations.step[rows], locations.row[rows]
         self.sources = tuple(int(s) for s in np.unique(step))
+        together = step.reshape(reads.rows.shape).reshape(len(reads.rows), -1)
+        self.combinations: tuple[tuple[int, ...], ...] = tuple(map(tuple, np.unique(together, axis=0).tolist()))
+        """Which steps the reads of a row come from, each combination once."""
         self.slices: list[slice | None] = []
         order = []
         for number, source in enumerate(self.sources):
@@ -88,64 +92,62 @@ class Fetch(nn.Module):
     def _index(self, name: str, values: Index, device: torch.device | None) -> None:
         self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(values), device=device), persistent=False)
 
-    def gather(self, values: Sequence[Tensor | None]) -> Tensor:
-        """The units read, (n, B, K)."""
-        parts = [self._part(number, values[source]) for number, source in enumerate(self.sources)]
-        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+    def gather(self, values: Sequence[Values | None], scaled: bool = False) -> Values:
+        """The units read, (n, B, K), as logs or scaled."""
+        parts = [self._part(number, values[source], scaled) for number, source in enumerate(self.sources)]
+        joined = Values.join(parts)
         if not self.in_order:
-            joined = joined.index_select(0, self.permutation)
+            joined = joined.rows(self.permutation)
         if not self.by_unit:
             return joined
-        return unflatten(joined, 0, (self.count, self.width)).transpose(1, 2)
+        units = unflatten(joined.numbers, 0, (self.count, self.width)).transpose(1, 2)
+        return Values(units).scaled() if scaled else Values(units)
 
-    def _part(self, number: int, source: Tensor | None) -> Tensor:
+    def _part(self, number: int, source: Values | None, scaled: bool) -> Values:
         assert source is not None
         if self.by_unit:
-            return source[self._buffer("rows", number), :, self._buffer("columns", number)]
+            rows, columns = self._buffer("rows", number), self._buffer("columns", number)
+            return Values(source.logs()[rows, :, columns])
+        if scaled:
+            source = source.scaled()
+        elif source.exponent is not None:
+            source = Values(source.logs())
         straight = self.slices[number]
-        return source[straight] if straight is not None else source.index_select(0, self._buffer("rows", number))
+        return source.rows(self._buffer("rows", number) if straight is None else straight)
 
-    def rows_at(self, values: Sequence[Tensor | None], read: Tensor, batch: Tensor) -> Tensor:
-        """Whole rows read, for chosen rows of data: entry `read` of n at row `batch` of B, (V, K)."""
+    def rows_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor) -> Tensor:
+        """Logs of whole rows read, for chosen rows of data: entry `read` of n at row `batch` of B, (V, K)."""
         if self.by_unit:
             columns = torch.arange(self.width, device=read.device)
             unit = (read.unsqueeze(1) * self.width + columns).flatten()
             return self._units(values, unit, batch.repeat_interleave(self.width), self.column[unit]).view(
                 -1, self.width
             )
-        out: Tensor | None = None
-        step, row = self.step[read], self.row[read]
-        for source in self.sources:
-            held = values[source]
-            assert held is not None
-            if len(self.sources) == 1:
-                return held[row, batch]
-            here = step == source
-            out = held.new_empty((len(read), self.width)) if out is None else out
-            out[here] = held[row[here], batch[here]]
-        assert out is not None
-        return out
+        return self._units(values, read, batch, slice(None))
 
-    def units_at(self, values: Sequence[Tensor | None], read: Tensor, batch: Tensor, column: Tensor) -> Tensor:
-        """Single units read, for chosen rows of data, (V,)."""
+    def units_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor, column: Tensor) -> Tensor:
+        """Logs of single units read, for chosen rows of data, (V,)."""
         if self.by_unit:
             unit = read * self.width + column
             return self._units(values, unit, batch, self.column[unit])
         return self._units(values, read, batch, column)
 
-    def _units(self, values: Sequence[Tensor | None], entry: Tensor, batch: Tensor, column: Tensor) -> Tensor:
+    def _units(self, values: Sequence[Values | None], entry: Tensor, batch: Tensor, column: Tensor | slice) -> Tensor:
         step, row = self.step[entry], self.row[entry]
         out: Tensor | None = None
         for source in self.sources:
             held = values[source]
             assert held is not None
+            if len(self.sources) == 1:
+                return held.at(row, batch, column)
             here = step == source
-            out = held.new_empty(len(entry)) if out is None else out
-            out[here] = held[row[here], batch[here], column[here]]
+            some = held.at(row[here], batch[here], column if isinstance(column, slice) else column[here])
+            out = some.new_empty((len(entry), *some.shape[1:])) if out is None else out
+            out[here] = some
         assert out is not None
         return out
 
-    def scatter(self, flow: Tensor, flows: list[Tensor | None], like: Sequence[Tensor | None]) -> None:
+    def scatter(self, flow: Tensor, flows: list[Tensor | None], like: Sequence[Values | None]) -> None:
         """Add the flow (n, B, K) of what was read to the flows of the steps it was read from."""
         flat = flow.transpose(1, 2).flatten(0, 1) if self.by_unit else flow
         begin = 0
@@ -159,7 +161,7 @@ class Fetch(nn.Module):
             if total is None:
                 values = like[source]
                 assert values is not None
-                total = flows[source] = torch.zeros_like(values)
+                total = flows[source] = torch.zeros_like(values.numbers)
             straight = self.slices[number]
             if straight is not None:
                 total[straight] += part

@@ -10,6 +10,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.program.operations import (
+    Columns,
     ConstantOp,
     Index,
     InputOp,
@@ -20,6 +21,7 @@ from pcircuits.program.operations import (
     ParameterRows,
     ProductOp,
     Reads,
+    SourceRows,
     SumOp,
 )
 
@@ -86,13 +88,11 @@ class _Lowering:
         return Reads(np.arange(operation.first, self.next_row).reshape(-1, 1))
 
     def _input(self, array: Input) -> InputOp:
-        columns = np.array([[self.circuit.column_of[label] for label in labels] for labels in array.variables])
+        columns = Columns(np.array([[self.circuit.column_of[label] for label in labels] for labels in array.variables]))
         header = self._header(array.regions, array.width, ())
         if isinstance(array.parameters, Sourced):
-            rows = np.arange(array.regions)
-            return InputOp(
-                **header, family=array.family, columns=columns, parameters=array.parameters, source_rows=rows
-            )
+            made = SourceRows(array.parameters, np.arange(array.regions))
+            return InputOp(**header, family=array.family, columns=columns, parameters=made)
         packed = {}
         for name, parameter in array.parameters.items():
             event = array.family.parameters[name].event_ndim

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,11 @@ from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced
 
 __all__ = [
+    "Columns",
     "ConstantOp",
     "FusedOp",
     "InputOp",
+    "Lowered",
     "MixOp",
     "MixtureOp",
     "Operation",
@@ -24,15 +26,34 @@ __all__ = [
     "ParameterRows",
     "ProductOp",
     "Reads",
+    "RowWise",
+    "SourceRows",
     "SumOp",
+    "pool_key",
 ]
 
 Index = NDArray[np.int64]
 Op = TypeVar("Op", bound="Operation")
 
 
+class RowWise(ABC):
+    """Something that an operation has for each of its rows."""
+
+    @abstractmethod
+    def take(self, order: Index) -> Self:
+        """That of some of the rows, in a given order."""
+
+    @abstractmethod
+    def joined(self, others: Sequence[Any]) -> Self:
+        """This one's rows, followed by those of others of its kind."""
+
+    @abstractmethod
+    def kind(self) -> Hashable:
+        """What two of them must agree in to be joined."""
+
+
 @dataclass(frozen=True)
-class Reads:
+class Reads(RowWise):
     """Which units an operation reads: whole rows `rows` (R, A); or, with `columns`, single units, both (R, A, K).
 
     Rows are numbered through the whole program: row i of operation o is `o.first + i`.
@@ -46,22 +67,19 @@ class Reads:
         return Reads(new[self.rows], self.columns)
 
     def take(self, order: Index) -> Reads:
-        """The reads of some of the rows."""
         return Reads(self.rows[order], None if self.columns is None else self.columns[order])
 
-    @staticmethod
-    def stack(parts: Sequence[Reads]) -> Reads:
-        """The reads of several operations, row after row."""
-        if len(parts) == 1:
-            return parts[0]
-        rows = np.concatenate([p.rows for p in parts])
-        if parts[0].columns is None:
-            return Reads(rows)
-        return Reads(rows, np.concatenate([p.columns for p in parts if p.columns is not None]))
+    def joined(self, others: Sequence[Reads]) -> Reads:
+        parts = [self, *others]
+        columns = [p.columns for p in parts if p.columns is not None]
+        return Reads(np.concatenate([p.rows for p in parts]), np.concatenate(columns) if columns else None)
+
+    def kind(self) -> Hashable:
+        return self.rows.shape[1:], self.columns is None
 
 
 @dataclass(frozen=True)
-class ParameterRows:
+class ParameterRows(RowWise):
     """A tensor of parameters, row by row: row i is row `rows[i]` of `owners[i]`; each row has shape `block`."""
 
     owners: tuple[Parameter, ...]
@@ -69,16 +87,54 @@ class ParameterRows:
     block: tuple[int, ...]
 
     def take(self, order: Index) -> ParameterRows:
-        """Some of the rows."""
         return ParameterRows(tuple(self.owners[i] for i in order.tolist()), self.rows[order], self.block)
 
-    @staticmethod
-    def stack(parts: Sequence[ParameterRows]) -> ParameterRows:
-        """The rows of several, one after the other."""
-        if len(parts) == 1:
-            return parts[0]
+    def joined(self, others: Sequence[ParameterRows]) -> ParameterRows:
+        parts = [self, *others]
         owners = tuple(owner for part in parts for owner in part.owners)
-        return ParameterRows(owners, np.concatenate([p.rows for p in parts]), parts[0].block)
+        return ParameterRows(owners, np.concatenate([p.rows for p in parts]), self.block)
+
+    def kind(self) -> Hashable:
+        return pool_key(self.owners[0]), self.block
+
+
+@dataclass(frozen=True)
+class Columns(RowWise):
+    """The columns of data that input units are over, (R, size)."""
+
+    index: Index
+
+    def take(self, order: Index) -> Columns:
+        return Columns(self.index[order])
+
+    def joined(self, others: Sequence[Columns]) -> Columns:
+        return Columns(np.concatenate([self.index, *(o.index for o in others)]))
+
+    def kind(self) -> Hashable:
+        return self.index.shape[1:]
+
+
+@dataclass(frozen=True)
+class SourceRows(RowWise):
+    """Which regions of what a source makes the rows are, (R,)."""
+
+    sourced: Sourced
+    rows: Index
+
+    def take(self, order: Index) -> SourceRows:
+        return SourceRows(self.sourced, self.rows[order])
+
+    def joined(self, others: Sequence[SourceRows]) -> SourceRows:
+        return SourceRows(self.sourced, np.concatenate([self.rows, *(o.rows for o in others)]))
+
+    def kind(self) -> Hashable:
+        return id(self.sourced)
+
+
+def pool_key(parameter: Parameter) -> str:
+    """The pool that a parameter lives in: parameters of one constraint, event and trainability share one."""
+    event = f"_{parameter.shape[-1]}" if parameter.constraint.event_ndim else ""
+    return f"{parameter.constraint.name}{event}{'' if parameter.trainable else '_frozen'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,35 +146,65 @@ class Operation(ABC):
     width: int
     depth: int
 
-    def reads(self) -> tuple[Reads, ...]:
-        """What it reads."""
-        return ()
+    @abstractmethod
+    def by_row(self) -> Mapping[str, RowWise]:
+        """Its fields that have something for each row."""
 
     @abstractmethod
+    def with_rows(self: Op, count: int, by_row: Mapping[str, Any]) -> Op:
+        """The same operation with other rows."""
+
+    def reads(self) -> tuple[Reads, ...]:
+        """What it reads."""
+        return tuple(value for value in self.by_row().values() if isinstance(value, Reads))
+
+    def parameter_rows(self) -> list[ParameterRows]:
+        """The stored parameters that it computes with."""
+        return [value for value in self.by_row().values() if isinstance(value, ParameterRows)]
+
+    def signature(self) -> Hashable:
+        """What operations must agree in to be stacked."""
+        return type(self).__name__, self.width, tuple((n, value.kind()) for n, value in self.by_row().items())
+
     def take(self: Op, order: Index) -> Op:
         """The operation on some of its rows, in a given order."""
+        return self.with_rows(len(order), {name: value.take(order) for name, value in self.by_row().items()})
+
+    def stacked(self: Op, others: Sequence[Op]) -> Op:
+        """The operation on its rows, followed by those of others of the same signature."""
+        if not others:
+            return self
+        theirs = [other.by_row() for other in others]
+        joined = {name: value.joined([t[name] for t in theirs]) for name, value in self.by_row().items()}
+        return self.with_rows(self.count + sum(other.count for other in others), joined)
 
     def moved(self: Op, first: int, new: Index) -> Op:
         """The operation at row `first`, after the rows it reads moved: old row i is now row new[i]."""
-        return replace(self, first=first)
+        by_row = {n: v.renumbered(new) if isinstance(v, Reads) else v for n, v in self.by_row().items()}
+        return replace(self.with_rows(self.count, by_row), first=first)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputOp(Operation):
-    """Input units: row r is over the columns `columns[r]` (R, size)."""
+    """Input units: row r is over the columns `columns[r]`."""
 
     family: AbstractFamily
-    columns: Index
-    parameters: dict[str, ParameterRows] | Sourced
-    source_rows: Index | None = None
+    columns: Columns
+    parameters: Mapping[str, ParameterRows] | SourceRows
 
-    def take(self, order: Index) -> InputOp:
-        columns = self.columns[order]
-        if isinstance(self.parameters, Sourced):
-            assert self.source_rows is not None
-            return replace(self, count=len(order), columns=columns, source_rows=self.source_rows[order])
-        parameters = {name: rows.take(order) for name, rows in self.parameters.items()}
-        return replace(self, count=len(order), columns=columns, parameters=parameters)
+    def by_row(self) -> Mapping[str, RowWise]:
+        if isinstance(self.parameters, SourceRows):
+            return {"columns": self.columns, "source": self.parameters}
+        return {"columns": self.columns, **{f"parameter {n}": rows for n, rows in self.parameters.items()}}
+
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> InputOp:
+        source = by_row.get("source")
+        named = {n.removeprefix("parameter "): v for n, v in by_row.items() if n.startswith("parameter ")}
+        return replace(self, count=count, columns=by_row["columns"], parameters=named if source is None else source)
+
+    def signature(self) -> Hashable:
+        own = self.first if isinstance(self.parameters, SourceRows) else None
+        return super().signature(), self.family, own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +213,11 @@ class ConstantOp(Operation):
 
     value: ParameterRows
 
-    def take(self, order: Index) -> ConstantOp:
-        return replace(self, count=len(order), value=self.value.take(order))
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {"value": self.value}
+
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> ConstantOp:
+        return replace(self, count=count, **by_row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,14 +226,11 @@ class ProductOp(Operation):
 
     edges: Reads
 
-    def reads(self) -> tuple[Reads, ...]:
-        return (self.edges,)
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {"edges": self.edges}
 
-    def take(self, order: Index) -> ProductOp:
-        return replace(self, count=len(order), edges=self.edges.take(order))
-
-    def moved(self, first: int, new: Index) -> ProductOp:
-        return replace(self, first=first, edges=self.edges.renumbered(new))
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> ProductOp:
+        return replace(self, count=count, **by_row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,14 +240,14 @@ class OuterOp(Operation):
     factors: tuple[Reads, ...]
     widths: tuple[int, ...]
 
-    def reads(self) -> tuple[Reads, ...]:
-        return self.factors
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {f"factor {number}": reads for number, reads in enumerate(self.factors)}
 
-    def take(self, order: Index) -> OuterOp:
-        return replace(self, count=len(order), factors=tuple(f.take(order) for f in self.factors))
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> OuterOp:
+        return replace(self, count=count, factors=tuple(by_row.values()))
 
-    def moved(self, first: int, new: Index) -> OuterOp:
-        return replace(self, first=first, factors=tuple(f.renumbered(new) for f in self.factors))
+    def signature(self) -> Hashable:
+        return super().signature(), self.widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +257,11 @@ class MixOp(Operation):
     edges: Reads
     weights: ParameterRows
 
-    def reads(self) -> tuple[Reads, ...]:
-        return (self.edges,)
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {"edges": self.edges, "weights": self.weights}
 
-    def take(self, order: Index) -> MixOp:
-        return replace(self, count=len(order), edges=self.edges.take(order), weights=self.weights.take(order))
-
-    def moved(self, first: int, new: Index) -> MixOp:
-        return replace(self, first=first, edges=self.edges.renumbered(new))
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> MixOp:
+        return replace(self, count=count, **by_row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,14 +272,11 @@ class SumOp(Operation):
     weights: ParameterRows
     inputs: int
 
-    def reads(self) -> tuple[Reads, ...]:
-        return (self.edges,)
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {"edges": self.edges, "weights": self.weights}
 
-    def take(self, order: Index) -> SumOp:
-        return replace(self, count=len(order), edges=self.edges.take(order), weights=self.weights.take(order))
-
-    def moved(self, first: int, new: Index) -> SumOp:
-        return replace(self, first=first, edges=self.edges.renumbered(new))
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> SumOp:
+        return replace(self, count=count, **by_row)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,9 +286,22 @@ class FusedOp(Operation):
     leaves: InputOp
     arity: int
 
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {}
+
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> FusedOp:
+        assert count == self.count
+        return self
+
     def take(self, order: Index) -> FusedOp:
         leaves = (order[:, None] * self.arity + np.arange(self.arity)).ravel()
         return replace(self, count=len(order), leaves=self.leaves.take(leaves))
+
+    def parameter_rows(self) -> list[ParameterRows]:
+        return self.leaves.parameter_rows()
+
+    def signature(self) -> Hashable:
+        return type(self).__name__, self.first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,8 +312,21 @@ class MixtureOp(Operation):
     weights: ParameterRows
     inputs: int
 
+    def by_row(self) -> Mapping[str, RowWise]:
+        return {"weights": self.weights}
+
+    def with_rows(self, count: int, by_row: Mapping[str, Any]) -> MixtureOp:
+        assert count == self.count
+        return replace(self, **by_row)
+
     def take(self, order: Index) -> MixtureOp:
         return replace(self, count=len(order), product=self.product.take(order), weights=self.weights.take(order))
+
+    def parameter_rows(self) -> list[ParameterRows]:
+        return [*self.product.parameter_rows(), self.weights]
+
+    def signature(self) -> Hashable:
+        return type(self).__name__, self.first
 
 
 @dataclass
@@ -230,8 +336,12 @@ class Lowered:
     operations: list[Operation]
     root: Reads
     places: dict[int, Reads] = field(default_factory=dict)
-    """For each symbolic array (by id), the reads that fetch it: (R, 1), or (R, 1, K) with columns."""
+    """For each symbolic array (by id), the reads that fetch it: (R, 1), or (R, 1, K) with columns; -1 is gone."""
 
     @property
     def total_rows(self) -> int:
         return sum(op.count for op in self.operations)
+
+    def owners(self) -> Index:
+        """For each row, the operation that computes it."""
+        return np.repeat(np.arange(len(self.operations)), [op.count for op in self.operations])

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pcircuits.errors import ParameterError
 from pcircuits.parameters import Constraint, Parameter, simplex, unit_interval
-from pcircuits.program.operations import Index, ParameterRows
+from pcircuits.program.held import Held
+from pcircuits.program.operations import Index, ParameterRows, pool_key
 
-__all__ = ["ParameterView", "Pools", "pool_key"]
+__all__ = ["ParameterView", "Pools"]
 
 
 class Pool(nn.Module):
@@ -36,40 +37,52 @@ class Pool(nn.Module):
             self.raw = nn.Parameter(raw)
         else:
             self.register_buffer("raw", raw)
-        self._cache: dict[str, tuple[int, Tensor]] = {}
+        self._cuts = {0, len(raw)}
         self._seen: tuple[object, Tensor] | None = None
         self._number = 0
 
     def values(self) -> Tensor:
         """The constrained values, (n,) or (n, S).
 
-        Probabilities are float64 always: 1 - p, and a p that float32 cannot hold, are what leaves compute with.
+        Probabilities are float64 where 1 - p, or a p that float32 cannot hold, is what leaves may compute with.
         """
-        return self._cached("values", self._constrained)
+        raw = self.unconstrained()
+        if self.constraint is unit_interval:
+            return self.constraint.constrain(raw.double())
+        if self.constraint is simplex and raw.dtype != torch.float64:
+            logs = self.logs()
+            smallest = logs.detach().masked_fill(logs.detach() == -torch.inf, 0.0).amin()
+            return logs.exp() if bool(smallest > _SMALLEST) else self.constraint.constrain(raw.double())
+        return self.constraint.constrain(raw)
 
-    def _constrained(self, raw: Tensor) -> Tensor:
-        probabilities = self.constraint is unit_interval or self.constraint is simplex
-        return self.constraint.constrain(raw.double() if probabilities else raw)
+    def logs(self) -> Tensor:
+        """The logs of the values; -inf is a structural zero."""
+        if self.edges is None:
+            return self.constraint.log_inside(self.raw)
+        return self.constraint.log(self.unconstrained())
 
     def unconstrained(self) -> Tensor:
         """The unconstrained numbers, infinite at structural zeros and ones."""
         return self.raw if self.edges is None else torch.where(self.edges != 0, self.edges, self.raw)
 
-    def logs(self) -> Tensor:
-        """The logs of the values; -inf is a structural zero."""
-        return self._cached("logs", self.constraint.log)
+    def cut(self, start: int, end: int) -> None:
+        """Say that entries start..end-1 will be asked for together."""
+        self._cuts |= {start, end}
 
-    def _cached(self, name: str, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Computed once for each state of the parameters, unless a gradient is to flow through it."""
-        if torch.is_grad_enabled() and self.raw.requires_grad:
-            return compute(self.unconstrained())
-        number = self.version()
-        hit = self._cache.get(name)
-        if hit is None or hit[0] != number:
-            with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use to autograd later
-                hit = (number, compute(self.unconstrained().detach()))
-            self._cache[name] = hit
-        return hit[1]
+    def between(self, held: Held, form: Form, start: int, end: int) -> Tensor:
+        """Entries start..end-1 in a form: pieces of one split, so that all of them have one backward."""
+        place = held.once((self, "cuts"), lambda: {cut: number for number, cut in enumerate(sorted(self._cuts))})
+        pieces = held.once((self, "pieces", form), lambda: self._pieces(held, form))
+        first, last = place[start], place[end]
+        return pieces[first] if last == first + 1 else torch.cat(pieces[first:last])
+
+    def whole(self, held: Held, form: Form) -> Tensor:
+        """All entries in a form."""
+        return held.once((self, "whole", form), lambda: form(self))
+
+    def _pieces(self, held: Held, form: Form) -> tuple[Tensor, ...]:
+        cuts = sorted(self._cuts)
+        return torch.split(self.whole(held, form), np.diff(cuts).tolist())
 
     def version(self) -> int:
         """A number that changes whenever the values may have changed.
@@ -87,11 +100,17 @@ class Pool(nn.Module):
         return self._number
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._cache, self._seen = {}, None
+        self._seen = None
         return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_cache": {}, "_seen": None}
+        return {**self.__dict__, "_seen": None}
+
+
+Form = Callable[[Pool], Tensor]
+
+_SMALLEST = -60.0
+"""Log of a probability that float32 holds with all its digits."""
 
 
 class ParameterView(nn.Module):
@@ -104,27 +123,33 @@ class ParameterView(nn.Module):
         self.count = count
         self._pool = (pool,)  # in a tuple, so that the pool's state is not counted here again
         self.start, self.shape = start, shape
+        entries = int(np.prod(shape)) // (pool.raw.shape[1] if pool.raw.ndim == 2 else 1)
+        self.end = start + entries
         self.register_buffer("index", index, persistent=False)
+        if index is None:
+            pool.cut(self.start, self.end)
 
-    def values(self) -> Tensor:
+    def values(self, held: Held) -> Tensor:
         """The constrained values, (R, *block)."""
-        return self._shaped(self._pool[0].values())
+        return self._in(held, Pool.values)
 
-    def logs(self) -> Tensor:
+    def logs(self, held: Held) -> Tensor:
         """Their logs, (R, *block)."""
-        return self._shaped(self._pool[0].logs())
-
-    def version(self) -> int:
-        """A number that changes whenever the values may have changed."""
-        return self._pool[0].version()
+        return self._in(held, Pool.logs)
 
     def trainable(self) -> bool:
         """Whether a gradient can flow into the values."""
         return self._pool[0].raw.requires_grad
 
-    def _shaped(self, flat: Tensor) -> Tensor:
-        lead = int(np.prod(self.shape)) // (flat.shape[1] if flat.ndim == 2 else 1)
-        chosen = flat[self.start : self.start + lead] if self.index is None else flat.index_select(0, self.index)
+    def _in(self, held: Held, form: Form) -> Tensor:
+        return held.once((self, form), lambda: self._shaped(held, form))
+
+    def _shaped(self, held: Held, form: Form) -> Tensor:
+        pool = self._pool[0]
+        if self.index is None:
+            chosen = pool.between(held, form, self.start, self.end)
+        else:
+            chosen = pool.whole(held, form).index_select(0, self.index)
         return chosen.reshape(self.shape).expand(self.count, *self.shape[1:])
 
 
@@ -174,6 +199,10 @@ class Pools(nn.Module):
                     raw[torch.as_tensor(where, device=raw.device)] = converted.to(raw.device)
         return Pool(first.constraint, raw, first.trainable)
 
+    def all(self) -> list[Pool]:
+        """The pools, one for each constraint."""
+        return [pool for pool in self.pools.values() if isinstance(pool, Pool)]
+
     def view(self, request: ParameterRows) -> ParameterView:
         """The tensor (R, *block) of a request that has been dealt."""
         pieces = []
@@ -212,12 +241,6 @@ class Pools(nn.Module):
             value = parameter.constraint.constrain(raw.to(torch.float64)).reshape(parameter.shape)
             now[id(parameter)] = Parameter(value, parameter.constraint, parameter.trainable, parameter.name)
         return now
-
-
-def pool_key(parameter: Parameter) -> str:
-    """The pool that a parameter lives in: parameters of one constraint, event and trainability share one."""
-    event = f"_{parameter.shape[-1]}" if parameter.constraint.event_ndim else ""
-    return f"{parameter.constraint.name}{event}{'' if parameter.trainable else '_frozen'}"
 
 
 def _entries(parameter: Parameter) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,38 +13,58 @@ from torch import Tensor, nn
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
-from pcircuits.parameters import Parameter, Sourced
+from pcircuits.parameters import Parameter
 from pcircuits.program.fetch import Fetch, Locations, Visits
+from pcircuits.program.forms import scaled_steps
+from pcircuits.program.held import Held
 from pcircuits.program.lower import lower
 from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import (
     ConstantOp,
     FusedOp,
-    Index,
     InputOp,
     Lowered,
     MixOp,
     MixtureOp,
     Operation,
     OuterOp,
-    ParameterRows,
     ProductOp,
     Reads,
+    SourceRows,
     SumOp,
 )
 from pcircuits.program.pools import Pools
 from pcircuits.program.reports import Report
 from pcircuits.program.rewrites import DEFAULT, REWRITES
+from pcircuits.program.rewrites.prune import prune
 from pcircuits.program.steps.fused import FusedStep, MixtureStep
 from pcircuits.program.steps.inputs import ConstantStep, InputStep
 from pcircuits.program.steps.products import OuterStep, ProductStep
-from pcircuits.program.steps.step import Choice, Chooser, Maximise, Reader, State, Step
+from pcircuits.program.steps.step import Build, Choice, Chooser, Maximise, Reader, State, Step
 from pcircuits.program.steps.sums import MixStep, SumStep
 
 __all__ = ["DEFAULT_MEMORY", "Program"]
 
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
+
+CACHE = 8 * 2**20
+"""Bytes that the largest step should take: then the next one finds them in the cache."""
+
+LEAST_ROWS = 32
+"""Rows of data below which steps are mostly overhead."""
+
+STEPS: Mapping[type[Operation], Callable[[int, Any, Build], Step]] = {
+    InputOp: InputStep,
+    ConstantOp: ConstantStep,
+    ProductOp: ProductStep,
+    OuterOp: OuterStep,
+    MixOp: MixStep,
+    SumOp: SumStep,
+    FusedOp: FusedStep,
+    MixtureOp: MixtureStep,
+}
+"""The step that each operation becomes."""
 
 
 class Program(nn.Module):
@@ -65,49 +86,36 @@ class Program(nn.Module):
             raise CircuitError(f"memory is a number of bytes >= 1, not {memory}")
         self.memory = DEFAULT_MEMORY if memory is None else memory
         self.chunked = "chunk" in chosen
-        lowered = lower(circuit)
+        lowered = prune(lower(circuit))
         for name, rewrite in REWRITES.items():
             if name in chosen:
                 lowered = rewrite(lowered)
         self.places: Mapping[int, Reads] = lowered.places
         self.locations = _locate(lowered)
         self.pools = Pools(dtype, device)
-        self.pools.deal(rows for op in lowered.operations for rows in _parameter_rows(op))
+        self.pools.deal(rows for op in lowered.operations for rows in op.parameter_rows())
         self.sources = nn.ModuleDict()
         self._source_names: dict[int, str] = {}
-        self.steps = nn.ModuleList(
-            [self._step(number, op, dtype, device) for number, op in enumerate(lowered.operations)]
-        )
+        memo: dict[int, object] = {}
+
+        def source_of(op: InputOp) -> nn.Module | None:
+            if not isinstance(op.parameters, SourceRows):
+                return None
+            return self._own(op.parameters.sourced.source, memo, dtype, device)
+
+        build = Build(self.pools, self.locations, source_of, device, self.chunked)
+        self.steps = nn.ModuleList([STEPS[type(op)](n, op, build) for n, op in enumerate(lowered.operations)])
         self.root = Fetch(lowered.root, self.locations, device)
         self._last_reader = _last_readers(lowered)
+        self._kept: tuple[object, Held] | None = None
 
-    def _step(self, index: int, op: Operation, dtype: torch.dtype, device: torch.device | None) -> Step:
-        if isinstance(op, InputOp):
-            return InputStep(index, op, self.pools, self._source(op, dtype, device), device)
-        if isinstance(op, FusedOp):
-            return FusedStep(index, op, self.pools, self._source(op.leaves, dtype, device), device)
-        if isinstance(op, MixtureOp):
-            source = self._source(op.product.leaves, dtype, device)
-            return MixtureStep(index, op, self.pools, source, device, self.chunked)
-        if isinstance(op, ConstantOp):
-            return ConstantStep(index, op, self.pools)
-        if isinstance(op, ProductOp):
-            return ProductStep(index, op, self.locations, device)
-        if isinstance(op, OuterOp):
-            return OuterStep(index, op, self.locations, device)
-        if isinstance(op, SumOp):
-            return SumStep(index, op, self.pools, self.locations, device)
-        assert isinstance(op, MixOp)
-        return MixStep(index, op, self.pools, self.locations, device)
-
-    def _source(self, op: InputOp, dtype: torch.dtype, device: torch.device | None) -> nn.Module | None:
-        """A copy of the source: the circuit stays as it is when the program is trained."""
-        if not isinstance(op.parameters, Sourced):
-            return None
-        original = op.parameters.source
+    def _own(
+        self, original: nn.Module, memo: dict[int, object], dtype: torch.dtype, device: torch.device | None
+    ) -> nn.Module:
+        """A copy of a source, with what it shares with others: the circuit stays as it is when the program is trained."""
         if id(original) not in self._source_names:
             name = self._source_names[id(original)] = f"source_{len(self._source_names)}"
-            self.sources[name] = copy.deepcopy(original).to(dtype=dtype, device=device)
+            self.sources[name] = copy.deepcopy(original, memo).to(dtype=dtype, device=device)
         return self.sources[self._source_names[id(original)]]
 
     def source_of(self, original: nn.Module) -> nn.Module:
@@ -122,26 +130,81 @@ class Program(nn.Module):
         """The steps, those that are read before those that read them."""
         return [step for step in self.steps if isinstance(step, Step)]
 
-    def rows_at_once(self, element_size: int, columns: int) -> int | None:
-        """How many rows of data fit the bound on memory, or None where nothing is cut."""
+    def held(self) -> Held:
+        """What is derived from the parameters as they are now; of its own where gradients flow through it."""
+        pools = self.pools.all()
+        if torch.is_grad_enabled() and any(pool.raw.requires_grad for pool in pools):
+            return Held(kept=False)
+        version = tuple(pool.version() for pool in pools)
+        if self._kept is None or self._kept[0] != version:
+            self._kept = version, Held(kept=True)
+        return self._kept[1]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._kept = None
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_kept": None}
+
+    def rows_in_memory(self, element_size: int, columns: int) -> int | None:
+        """How many rows of data fit the bound on memory together, or None where nothing is cut."""
         if not self.chunked:
             return None
         steps = self.ordered()
-        live = sum(s.count * s.width for s in steps) + max(s.live() for s in steps) + 8 * columns
+        live = sum(s.count * s.width for s in steps) + max(s.live() for s in steps) + 3 * columns
         return max(1, self.memory // (2 * element_size * live))
 
-    def up(self, report: Report, maximise: Sequence[Maximise] | None = None, keep: bool = True) -> tuple[Tensor, State]:
-        """The log values of the roots, (B, C), and the pass's state; values that are not kept are let go when read."""
+    def rows_in_cache(self, element_size: int) -> int | None:
+        """How many rows of data are best taken together, so that what a step makes is in the cache for the next."""
+        if not self.chunked:
+            return None
+        largest = max((s.count * s.width for s in self.ordered() if s.reads()), default=1)
+        return max(LEAST_ROWS, CACHE // (element_size * largest))
+
+    def state(self, report: Report, held: Held, maximise: Sequence[Maximise] | None = None, keep: bool = True) -> State:
+        """An upward pass before its first step; values are scaled only where no maxima and no modes are asked for."""
         steps = self.ordered()
         flags: list[Maximise] = [False] * len(steps) if maximise is None else list(maximise)
-        state = State(report, [None] * len(steps), flags, self.memory, keep)
-        for step in steps:
+        scaled = [False] * len(steps)
+        if maximise is None and report.bounded:
+            dtype = report.tensors()[0].dtype
+            scaled = held.once(("scaled", dtype), lambda: scaled_steps(steps, self.root, held, dtype))
+        return State(report, held, [None] * len(steps), flags, scaled, self.memory, keep)
+
+    def up(
+        self, report: Report, maximise: Sequence[Maximise] | None = None, held: Held | None = None
+    ) -> tuple[Tensor, State]:
+        """The log values of the roots, (B, C), and the pass with all its values, for another pass over them."""
+        state = self.state(report, self.held() if held is None else held, maximise, keep=True)
+        for step in self.ordered():
             state.values[step.index] = step.up(state)
-            if not keep:
+        return self._roots(state), state
+
+    def log_values(self, report: Report, held: Held, maximise: Sequence[Maximise] | None = None) -> Tensor:
+        """The log values of the roots, (B, C); no other value is kept.
+
+        Leaves are evaluated for all rows of data together, and what is above them for as many as suit the cache.
+        """
+        steps = self.ordered()
+        whole = self.state(report, held, maximise, keep=False)
+        size = self.rows_in_cache(report.tensors()[0].element_size()) or report.rows
+        sizes = [min(size, report.rows - begin) for begin in range(0, report.rows, size)]
+        leaves = {step.index: step.up(whole).batches(sizes) for step in steps if not step.reads()}
+        parts = []
+        for number, rows in enumerate(sizes):
+            begin = number * size
+            state = self.state(report.take(slice(begin, begin + rows)), held, maximise, keep=False)
+            for step in steps:
+                state.values[step.index] = leaves[step.index][number] if step.index in leaves else step.up(state)
                 for done in self._last_reader[step.index]:
                     state.values[done] = None
-        roots = self.root.gather(state.values).transpose(0, 1).flatten(1)
-        return torch.where(roots == -torch.inf, -torch.inf, roots), state  # so that impossible rows have no gradient
+            parts.append(self._roots(state))
+        return torch.cat(parts)
+
+    def _roots(self, state: State) -> Tensor:
+        roots = self.root.gather(state.values).logs().transpose(0, 1).flatten(1)
+        return torch.where(roots == -torch.inf, -torch.inf, roots)  # so that impossible rows have no gradient
 
     def down(self, state: State, flow: Tensor, reader: Reader) -> None:
         """Hand flows from the roots, (B, C), to the reader; at most one root of each row should have any."""
@@ -173,11 +236,13 @@ class Program(nn.Module):
         return choice.assignment
 
     def rows_of(self, array: Units) -> list[tuple[int, int]]:
-        """For each region of an array that is computed as whole rows, its step and its row there."""
+        """For each region of an array of sums, its step and its row there; (-1, -1) where the root does not need it."""
         reads = self.places[id(array)]
         assert reads.columns is None
         rows = reads.rows.ravel()
-        return list(zip(self.locations.step[rows].tolist(), self.locations.row[rows].tolist(), strict=True))
+        step = np.where(rows < 0, -1, self.locations.step[rows])
+        row = np.where(rows < 0, -1, self.locations.row[rows])
+        return list(zip(step.tolist(), row.tolist(), strict=True))
 
 
 def _locate(lowered: Lowered) -> Locations:
@@ -186,21 +251,9 @@ def _locate(lowered: Lowered) -> Locations:
     return Locations(step, row, tuple(op.width for op in lowered.operations))
 
 
-def _parameter_rows(op: Operation) -> list[ParameterRows]:
-    if isinstance(op, InputOp):
-        return list(op.parameters.values()) if isinstance(op.parameters, dict) else []
-    if isinstance(op, FusedOp):
-        return _parameter_rows(op.leaves)
-    if isinstance(op, MixtureOp):
-        return [*_parameter_rows(op.product), op.weights]
-    if isinstance(op, ConstantOp):
-        return [op.value]
-    return [op.weights] if isinstance(op, SumOp | MixOp) else []
-
-
 def _last_readers(lowered: Lowered) -> list[list[int]]:
     """For each step, the steps whose values nothing reads after it."""
-    owner: Index = np.repeat(np.arange(len(lowered.operations)), [op.count for op in lowered.operations])
+    owner = lowered.owners()
     last: dict[int, int] = {}
     for number, op in enumerate(lowered.operations):
         for reads in op.reads():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,6 +15,9 @@ __all__ = ["Box", "Density", "Mode", "Report"]
 
 class Report(ABC):
     """A question to the leaves, for B rows: the tensors (B, D) it depends on, and the answer for gathered entries."""
+
+    bounded: ClassVar[bool] = True
+    """Whether answers are finite, or -inf; a mode's density may be +inf."""
 
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
@@ -53,6 +57,8 @@ class Density(Report):
 @dataclass(frozen=True)
 class Mode(Report):
     """log p(x) where x is observed, the largest log p elsewhere."""
+
+    bounded: ClassVar[bool] = False
 
     x: Tensor
     observed: Tensor

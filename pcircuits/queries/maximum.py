@@ -35,8 +35,8 @@ class Completion:
 
 
 class _Largest(Chooser):
-    def pick(self, scores: Tensor) -> Tensor:
-        return scores.argmax(-1)
+    def pick_within(self, scores: Tensor, group: Tensor) -> Tensor:
+        return scores.argmax(-1)[group]
 
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         return family.mode(x, observed, parameters)
@@ -68,8 +68,8 @@ def maximum(question: Question, exact: bool) -> Completion:
             _, state = engine.program.up(Mode(some.x, some.observed), everywhere)
             row_of = torch.arange(some.rows, device=some.x.device)
             best = engine.program.choose(state, chosen, row_of, some.x, some.observed, _Largest())
-            value, _ = engine.program.up(Density(best, torch.ones_like(some.observed)), keep=False)
-            bound, _ = engine.program.up(Mode(some.x, some.observed), engine.deterministic_sums, keep=False)
+            value = engine.log_values(Density(best, torch.ones_like(some.observed)))
+            bound = engine.log_values(Mode(some.x, some.observed), engine.deterministic_sums)
             at = chosen.unsqueeze(1)
             parts.append((best, value.gather(1, at)[:, 0], bound.gather(1, at)[:, 0], total))
     if not parts:

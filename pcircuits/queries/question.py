@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +34,8 @@ class Engine:
         masks = [torch.zeros(step.count, dtype=torch.bool, device=self.device) for step in self.program.ordered()]
         for array in self.circuit.sums:
             for region, (step, row) in enumerate(self.program.rows_of(array)):
+                if step < 0:
+                    continue
                 masks[step][row] = bool(flags[id(array)][region])
         return [mask if bool(mask.any()) else False for mask in masks]
 
@@ -42,19 +44,27 @@ class Engine:
         return Evidence.read(given, self.variables, self.dtype, self.device)
 
     def chunks(self, rows: int) -> Iterator[slice]:
-        """Rows of data that fit the bound on memory together."""
-        size = self.program.rows_at_once(torch.finfo(self.dtype).bits // 8, len(self.variables.labels)) or max(rows, 1)
-        for begin in range(0, rows, size):
-            yield slice(begin, min(begin + size, rows))
+        """Rows of data that fit the bound on memory, and the cache, together."""
+        size, element = rows, torch.finfo(self.dtype).bits // 8
+        for bound in (self._in_memory(element), self.program.rows_in_cache(element)):
+            size = size if bound is None else min(size, bound)
+        return _slices(rows, size)
 
-    def log_values(self, report: Report) -> Tensor:
+    def log_values(self, report: Report, maximise: Sequence[Maximise] | None = None) -> Tensor:
         """The log values of all roots, (B, C)."""
-        parts = [self.program.up(report.take(rows), keep=False)[0] for rows in self.chunks(report.rows)]
-        return (
-            torch.cat(parts)
-            if parts
-            else torch.zeros((0, self.circuit.num_roots), dtype=self.dtype, device=self.device)
-        )
+        held = self.program.held()
+        size = self._in_memory(torch.finfo(self.dtype).bits // 8) or report.rows
+        parts = [self.program.log_values(report.take(r), held, maximise) for r in _slices(report.rows, size)]
+        if parts:
+            return torch.cat(parts)
+        return torch.zeros((0, self.circuit.num_roots), dtype=self.dtype, device=self.device)
+
+    def _in_memory(self, element_size: int) -> int | None:
+        return self.program.rows_in_memory(element_size, len(self.variables.labels))
+
+
+def _slices(rows: int, size: int) -> Iterator[slice]:
+    return (slice(begin, min(begin + size, rows)) for begin in range(0, rows, max(1, size)))
 
 
 @dataclass(frozen=True)

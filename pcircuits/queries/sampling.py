@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import Evidence
+from pcircuits.families.draws import uniform
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.program.steps.step import Chooser
 from pcircuits.queries.question import Question
@@ -22,18 +23,28 @@ class Draw(Chooser):
     def __init__(self, generator: torch.Generator | None) -> None:
         self.generator = generator
 
-    def pick(self, scores: Tensor) -> Tensor:
+    def pick_within(self, scores: Tensor, group: Tensor) -> Tensor:
         peak = scores.amax(-1, keepdim=True)
         cumulative = (scores - torch.where(torch.isfinite(peak), peak, 0.0)).to(torch.float64).exp().cumsum(-1)
-        device = scores.device if self.generator is None else self.generator.device
-        uniform = torch.rand((len(scores), 1), generator=self.generator, dtype=torch.float64, device=device)
-        at = uniform.to(scores.device) * cumulative[:, -1:]
-        picked = torch.searchsorted(cumulative, at, right=True).squeeze(-1)
+        level = uniform((len(group),), scores, self.generator) * cumulative[group, -1]
         last = (scores > -torch.inf).to(torch.int8).cumsum(-1).argmax(-1)
-        return torch.minimum(picked, last)
+        return torch.minimum(_found(cumulative, level, group), last[group])
 
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         return family.sample(x, observed, parameters, self.generator)
+
+
+def _found(cumulative: Tensor, level: Tensor, group: Tensor) -> Tensor:
+    """Where each level (V,) falls in the cumulative sums (G, K) of its group."""
+    order = group.argsort(stable=True)
+    counts = torch.bincount(group, minlength=len(cumulative))
+    slot = torch.arange(len(group), device=group.device) - (counts.cumsum(0) - counts)[group[order]]
+    padded = level.new_zeros((len(cumulative), int(counts.max()) if len(group) else 0))
+    padded[group[order], slot] = level[order]
+    found = torch.searchsorted(cumulative, padded, right=True)
+    picked = torch.empty_like(group)
+    picked[order] = found[group[order], slot]
+    return picked
 
 
 def sample(question: Question, n: int, generator: torch.Generator | None) -> Tensor:

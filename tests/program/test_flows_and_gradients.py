@@ -28,6 +28,8 @@ def raw_gradients(model, circuit, value):
     by_pool = dict(zip(leaves, found, strict=True))
     gradients = {}
     for parameter in circuit.parameters():
+        if id(parameter) not in pools._slots:  # the root does not depend on it
+            continue
         _, key, slots = pools._slots[id(parameter)]
         if key in leaves:
             whole = by_pool[key] if by_pool[key] is not None else torch.zeros_like(leaves[key])

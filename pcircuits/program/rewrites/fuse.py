@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcircuits.parameters import Sourced
 from pcircuits.program.operations import FusedOp, Index, InputOp, Lowered, MixtureOp, Operation, ProductOp, SumOp
-from pcircuits.program.rewrites.fold import signature, stack
 from pcircuits.program.rewrites.renumber import reordered
 
 __all__ = ["fuse"]
@@ -18,7 +16,7 @@ def fuse(lowered: Lowered) -> Lowered:
 
 
 def _fuse_products(lowered: Lowered) -> Lowered:
-    readers, owner = _readers(lowered), _owner(lowered)
+    readers, owner = _readers(lowered), lowered.owners()
     taken = np.zeros(lowered.total_rows, bool)
     fused: dict[int, FusedOp] = {}
     for number, op in enumerate(lowered.operations):
@@ -44,18 +42,15 @@ def _leaves(operations: list[Operation], owner: Index, rows: Index) -> InputOp |
     """The input units of these rows as one operation in their order, where they are of one kind."""
     held = [operations[number] for number in dict.fromkeys(owner[rows].tolist())]
     inputs = [op for op in held if isinstance(op, InputOp) and op.family.size == 1]
-    if len(inputs) < len(held) or len({signature(op) for op in inputs}) > 1:
+    if len(inputs) < len(held) or len({op.signature() for op in inputs}) > 1:
         return None
-    if len(inputs) > 1 and any(isinstance(op.parameters, Sourced) for op in inputs):
-        return None
-    joined = stack(list(inputs))
-    assert isinstance(joined, InputOp)
+    joined = inputs[0].stacked(inputs[1:])
     place = {row: i for i, row in enumerate(r for op in inputs for r in range(op.first, op.first + op.count))}
     return joined.take(np.array([place[row] for row in rows.tolist()]))
 
 
 def _fuse_sums(lowered: Lowered) -> Lowered:
-    readers, owner = _readers(lowered), _owner(lowered)
+    readers, owner = _readers(lowered), lowered.owners()
     mixtures: dict[int, MixtureOp] = {}
     gone: set[int] = set()
     for number, op in enumerate(lowered.operations):
@@ -81,8 +76,3 @@ def _readers(lowered: Lowered) -> Index:
     for reads in (lowered.root, *(reads for op in lowered.operations for reads in op.reads())):
         np.add.at(count, reads.rows.ravel(), 1)
     return count
-
-
-def _owner(lowered: Lowered) -> Index:
-    """For each row, the operation that computes it."""
-    return np.repeat(np.arange(len(lowered.operations)), [op.count for op in lowered.operations])

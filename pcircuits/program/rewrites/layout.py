@@ -13,7 +13,7 @@ __all__ = ["layout"]
 def layout(lowered: Lowered) -> Lowered:
     """The same operations with their rows permuted, from the root down: readers are in place before what they read."""
     operations = list(lowered.operations)
-    owner = np.repeat(np.arange(len(operations)), [op.count for op in operations])
+    owner = lowered.owners()
     wanted: dict[int, list[Index]] = {}
     moved = [np.arange(op.first, op.first + op.count) for op in operations]
 

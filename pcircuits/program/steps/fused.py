@@ -5,37 +5,58 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pcircuits.program.fetch import Visits
+from pcircuits.program.held import Held
 from pcircuits.program.numbers import log_matmul
 from pcircuits.program.operations import FusedOp, MixtureOp
-from pcircuits.program.pools import Pools
 from pcircuits.program.steps.leaf_products import LeafColumns, LeafProducts
-from pcircuits.program.steps.step import Choice, Reader, State, Step, value_of
-from pcircuits.program.steps.sums import DenseWeights, edge_flows, reduce_logs
+from pcircuits.program.steps.step import Build, Choice, Reader, Spans, State, Step, value_of
+from pcircuits.program.steps.sums import Weights, edge_flows, reduce_logs
+from pcircuits.program.values import Values
 
 __all__ = ["FusedStep", "MixtureStep"]
+
+LEVEL = 46.0
+"""Nats between weights up to which sums may share a maximum among their outputs: a term that underflows beside it is
+below rounding."""
 
 
 class FusedStep(Step):
     """Products over input units of one family."""
 
-    def __init__(
-        self, index: int, op: FusedOp, pools: Pools, source: nn.Module | None, device: torch.device | None
-    ) -> None:
+    def __init__(self, index: int, op: FusedOp, build: Build) -> None:
         super().__init__(index, op.count, op.width)
-        self.product = LeafProducts(op, pools, source, device)
+        self.product = LeafProducts(op, build)
+        self.chunked = build.chunked
 
-    def up(self, state: State) -> Tensor:
-        return self.product.values(state, self.product.columns_of(0, self.width, state.memory))
+    def up(self, state: State) -> Values:
+        parts = [self._part(state, begin, end) for begin, end in self._ranges(state)]
+        return Values(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
+
+    def _part(self, state: State, begin: int, end: int) -> Tensor:
+        def run() -> Tensor:
+            return self.product.values(state, self.product.columns_of(state, begin, end))
+
+        if self.product.leaves.source is None or not torch.is_grad_enabled():
+            return run()
+        made = checkpoint(run, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(made, Tensor)
+        return made
+
+    def _ranges(self, state: State) -> list[tuple[int, int]]:
+        """What a source makes is asked for in ranges of columns."""
+        streamed = self.chunked and self.product.leaves.source is not None
+        return self.product.leaves.ranges(state.memory, streamed, 8 * self.count * self.product.arity)
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        self.product.read(reader, self.product.columns_of(0, self.width, state.memory), flow)
+        for begin, end in self._ranges(state):
+            self.product.read(reader, self.product.columns_of(state, begin, end), flow[..., begin:end])
 
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
-        self.product.settle(visits.row, visits.column, visits.sample, choice)
+        self.product.settle(state, visits.row, visits.column, visits.sample, choice)
 
     def live(self) -> int:
         return self.count * (4 * self.product.arity + 2 * self.width)
@@ -48,28 +69,16 @@ class MixtureStep(Step):
     a source makes are never all in memory; a backward pass makes each range again.
     """
 
-    def __init__(
-        self,
-        index: int,
-        op: MixtureOp,
-        pools: Pools,
-        source: nn.Module | None,
-        device: torch.device | None,
-        chunked: bool,
-    ) -> None:
+    def __init__(self, index: int, op: MixtureOp, build: Build) -> None:
         super().__init__(index, op.count, op.width)
         self.inputs = op.inputs
-        self.product = LeafProducts(op.product, pools, source, device)
-        self.weights = DenseWeights(pools.view(op.weights))
-        self.chunked = chunked
+        self.product = LeafProducts(op.product, build)
+        self.weights = Weights(build.pools.view(op.weights))
+        self.chunked = build.chunked
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """Ranges of columns whose parameters fit a share of the bound on memory."""
-        if not self.chunked:
-            return [(0, self.inputs)]
-        per_column = 8 * 8 * self.count * (self.product.arity + 8)
-        step = max(1, min(self.inputs, state.memory // (4 * per_column)))
-        return [(begin, min(begin + step, self.inputs)) for begin in range(0, self.inputs, step)]
+        return self.product.leaves.ranges(state.memory, self.chunked, 8 * self.count * (self.product.arity + 8))
 
     def _rows(self, state: State) -> list[tuple[slice, State]]:
         """The pass in slices of rows whose (B, n) values fit a share of the bound on memory; cut once for each pass."""
@@ -78,16 +87,17 @@ class MixtureStep(Step):
             return found
         batch = state.report.rows
         width = self._ranges(state)[0][1]
-        rows = max(1, state.memory // (4 * 6 * 8 * self.count * width)) if self.chunked else batch
+        numbers = self.count * (6 * width + 8 * self.product.arity)
+        rows = max(1, state.memory // (4 * 8 * numbers)) if self.chunked else batch
         if rows >= batch:
             return [(slice(None), state)]
         cuts = [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
-        parts = [(cut, State(state.report.take(cut), [], state.maximise, state.memory)) for cut in cuts]
+        parts = [(cut, state.about(state.report.take(cut))) for cut in cuts]
         state.saved[self, "rows"] = parts
         return parts
 
-    def up(self, state: State) -> Tensor:
-        logs = self.weights.logs()
+    def up(self, state: State) -> Values:
+        logs = self.weights.logs(state.held)
         recompute = self.chunked and torch.is_grad_enabled()
         parts = []
         for begin, end in self._ranges(state):
@@ -95,16 +105,20 @@ class MixtureStep(Step):
             parts.append(checkpoint(run, use_reentrant=False, preserve_rng_state=False) if recompute else run())
         partial = torch.stack(parts, -1)
         state.saved[self] = partial.detach()
-        return partial[..., 0] if len(parts) == 1 else reduce_logs(partial, -1, state.maximise[self.index])
+        return Values(partial[..., 0] if len(parts) == 1 else reduce_logs(partial, -1, state.maximise[self.index]))
 
     def _partial(self, state: State, logs: Tensor, begin: int, end: int) -> Callable[[], Tensor]:
+        if self.product.leaves.source is None:  # what is held is made outside of what is checkpointed
+            self.product.leaves.columns(state.held, begin, end, logs.device)
+
         def run() -> Tensor:
-            columns = self.product.columns_of(begin, end, state.memory)
+            columns = self.product.columns_of(state, begin, end)
             maximise = state.maximise[self.index]
             out = []
             for _, part in self._rows(state):
                 values = self._product_values(part, columns, begin)
-                out.append(self._reduced(values, logs[:, :, begin:end], maximise))
+                level = self.width > 1 and maximise is False and state.scaled[self.index]
+                out.append(_reduced(values, logs[:, :, begin:end], maximise, level))
             return torch.cat(out, 1)
 
         return run
@@ -120,24 +134,17 @@ class MixtureStep(Step):
             part.saved[self, begin] = values
         return values
 
-    def _reduced(self, values: Tensor, logs: Tensor, maximise: bool | Tensor) -> Tensor:
-        """(R, B, n) and weights (R, O, n) to (R, B, O)."""
-        if maximise is False and self.width > 1 and self.weights.level():
-            shift = logs.detach().amax((-1, -2), keepdim=True)
-            return log_matmul(values, (logs - shift).exp()) + shift
-        return torch.stack([reduce_logs(values + logs[:, o, None], -1, maximise) for o in range(self.width)], -1)
-
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        logs, total = self.weights.logs(), value_of(state, self)
+        logs, total = self.weights.logs(state.held), value_of(state, self).logs()
         for begin, end in self._ranges(state):
-            columns = self.product.columns_of(begin, end, state.memory)
+            columns = self.product.columns_of(state, begin, end)
             below = []
             for rows, part in self._rows(state):
                 values = self._product_values(part, columns, begin)
                 share = self._shares(values, logs[:, :, begin:end], total[:, rows], flow[:, rows])
                 reader.edges(self.index, rows, begin, lambda s=share: torch.stack(list(s()), 2))  # type: ignore[misc]
                 below.append(_added(share()))
-            self.product.read(reader, columns, torch.cat(below, 1))
+            self.product.read(reader, columns, torch.cat(below, 1) if len(below) > 1 else below[0])
 
     def _shares(self, values: Tensor, logs: Tensor, total: Tensor, flow: Tensor) -> Callable[[], Iterator[Tensor]]:
         """The flows (R, B, n) into the inputs, one output after the other."""
@@ -154,32 +161,56 @@ class MixtureStep(Step):
         batch = choice.row_of[visits.sample]
         ranges = self._ranges(state)
         chosen = choice.chooser.pick(partial[visits.row, batch, visits.column])
-        logs = self.weights.logs()
         for number, (begin, end) in enumerate(ranges):
             here = chosen == number
             if bool(here.any()):
-                self._choose_within(state, visits.where(here), batch[here], choice, (begin, end), logs)
+                self._choose_within(state, visits.where(here), batch[here], choice, (begin, end))
 
     def _choose_within(
-        self, state: State, visits: Visits, batch: Tensor, choice: Choice, span: tuple[int, int], logs: Tensor
+        self, state: State, visits: Visits, batch: Tensor, choice: Choice, span: tuple[int, int]
     ) -> None:
+        """Draw for visits within a range of columns: all of one row and output from the same scores."""
         begin, end = span
-        rows, place = torch.unique(batch, return_inverse=True)
-        asked = State(state.report.take(rows), [], state.maximise, state.memory)
-        columns = self.product.columns_of(begin, end, state.memory)
-        at = 0
-        for _, part in self._rows(asked):
-            size = part.report.rows
-            here = (place >= at) & (place < at + size)
-            values = self.product.values(part, columns)
-            some = visits.where(here)
-            scores = values[some.row, place[here] - at] + logs[some.row, some.column, begin:end]
-            picked = begin + choice.chooser.pick(scores)
-            self.product.settle(some.row, picked, some.sample, choice)
-            at += size
+        columns = self.product.columns_of(state, begin, end)
+        logs = self.weights.logs(state.held)
+        for cut, part in self._rows(state):
+            first, last, _ = cut.indices(state.report.rows)
+            here = ((batch >= first) & (batch < last)).nonzero().squeeze(1)
+            if not len(here):
+                continue
+            values = self._product_values(part, columns, begin)
+            sample, row, column, at = visits.sample[here], visits.row[here], visits.column[here], batch[here] - first
+            distinct, group = torch.unique((row * self.width + column) * (last - first) + at, return_inverse=True)
+            unit, place = torch.div(distinct, last - first, rounding_mode="floor"), distinct % (last - first)
+            owner, output = torch.div(unit, self.width, rounding_mode="floor"), unit % self.width
+            picked = choice.chooser.pick_grouped(
+                lambda g, v=values, r=owner, p=place, o=output: v[r[g], p[g]] + logs[r[g], o[g], begin:end],  # type: ignore[misc]
+                len(distinct),
+                group,
+                max(1, state.memory // (32 * (end - begin))),
+            )
+            self.product.settle(state, row, begin + picked, sample, choice)
 
     def live(self) -> int:
-        return self.count * (4 * self.product.arity + 2 * self.width)
+        """Little for each row: it cuts rows of data itself."""
+        return self.count * self.width
+
+    def ratio(self, held: Held) -> Tensor:
+        return self.weights.ratio(held)
+
+    def bound(self, spans: Spans, ratio: float) -> float:
+        return ratio
+
+    def scales(self, need: float, spans: Spans, ratio: float) -> bool:
+        return ratio <= LEVEL
+
+
+def _reduced(values: Tensor, logs: Tensor, maximise: bool | Tensor, level: bool) -> Tensor:
+    """(R, B, n) and weights (R, O, n) to (R, B, O)."""
+    if level:
+        shift = logs.detach().amax((-1, -2), keepdim=True)
+        return log_matmul(values, (logs - shift).exp()) + shift
+    return torch.stack([reduce_logs(values + logs[:, o, None], -1, maximise) for o in range(logs.shape[1])], -1)
 
 
 def _added(parts: Iterator[Tensor]) -> Tensor:

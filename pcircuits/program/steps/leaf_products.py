@@ -11,10 +11,9 @@ from torch.nn.functional import embedding_bag
 from pcircuits.families.interface import AbstractExponentialFamily, Parameters
 from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import FusedOp
-from pcircuits.program.pools import Pools
 from pcircuits.program.reports import Density, Report
 from pcircuits.program.steps.inputs import LeafParameters
-from pcircuits.program.steps.step import Choice, Reader, State
+from pcircuits.program.steps.step import Build, Choice, Reader, State
 
 __all__ = ["LeafColumns", "LeafProducts"]
 
@@ -69,35 +68,26 @@ class LeafProducts(nn.Module):
 
     columns: Tensor
 
-    def __init__(self, op: FusedOp, pools: Pools, source: nn.Module | None, device: torch.device | None) -> None:
+    def __init__(self, op: FusedOp, build: Build) -> None:
         super().__init__()
         self.count, self.arity, self.width = op.count, op.arity, op.width
         self.family = op.leaves.family
-        self.leaves = LeafParameters(op.leaves, pools, source, device)
-        self._held: dict[tuple[int, int], tuple[object, LeafColumns]] = {}
-        self.register_buffer("columns", torch.as_tensor(op.leaves.columns[:, 0], device=device), persistent=False)
+        self.leaves = LeafParameters(op.leaves, build)
+        columns = torch.as_tensor(op.leaves.columns.index[:, 0], device=build.device)
+        self.register_buffer("columns", columns, persistent=False)
 
-    def columns_of(self, begin: int, end: int, memory: int) -> LeafColumns:
+    def columns_of(self, state: State, begin: int, end: int) -> LeafColumns:
         """A range of columns, with what is derived from their parameters and not from data.
 
-        That is kept for the next call while no parameter has changed and no gradient is wanted, where all of it fits a
-        share of the bound on memory.
+        That is kept for the next call while no parameter has changed, where all of it fits the bound on memory.
         """
-        small = 2 * 8 * 4 * self.count * self.arity * self.width <= memory
-        keep = small and self.leaves.source is None and not self._wants_gradient()
-        version = self.leaves.version() if keep else None
-        held = self._held.get((begin, end))
-        if held is not None and held[0] == version and keep:
-            return held[1]
-        if not keep:
-            return self._derived(self.leaves.columns(begin, end), end - begin)
-        with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use to autograd later
-            made = self._derived(self.leaves.columns(begin, end), end - begin)
-        self._held[begin, end] = (version, made)
-        return made
 
-    def _wants_gradient(self) -> bool:
-        return torch.is_grad_enabled() and self.leaves.trainable()
+        def made() -> LeafColumns:
+            return self._derived(self.leaves.columns(state.held, begin, end, self.columns.device), end - begin)
+
+        small = 3 * 8 * self.count * self.arity * self.width <= state.memory
+        keep = small and state.held.kept and self.leaves.source is None
+        return state.held.once((self, begin, end), made) if keep else made()
 
     def _derived(self, parameters: Parameters, width: int) -> LeafColumns:
         """Parameters with their matrix form, in a dtype in which the terms that cancel leave enough digits."""
@@ -186,9 +176,6 @@ class LeafProducts(nn.Module):
         bags = pairs.entry.reshape(batch * self.count, self.arity)
         return embedding_bag(bags, table.contiguous(), mode="sum").view(batch, self.count, -1).transpose(0, 1)
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_held": {}}
-
     def _pairs(self, state: State) -> Pairs:
         """The distinct pairs of the rows at hand, found once for each pass."""
         found = state.saved.get(self)
@@ -201,11 +188,11 @@ class LeafProducts(nn.Module):
         shaped = {name: self._by_product(value) for name, value in columns.parameters.items()}
         reader.leaves(self.family, self.columns.view(self.count, self.arity, 1), shaped, flow)
 
-    def settle(self, row: Tensor, column: Tensor, sample: Tensor, choice: Choice) -> None:
+    def settle(self, state: State, row: Tensor, column: Tensor, sample: Tensor, choice: Choice) -> None:
         """Settle the leaves of chosen products (V,)."""
         factors = torch.arange(self.arity, device=row.device)
         leaf = (row.unsqueeze(1) * self.arity + factors).flatten()
-        parameters = self.leaves.units(leaf, column.repeat_interleave(self.arity))
+        parameters = self.leaves.units(state.held, leaf, column.repeat_interleave(self.arity))
         columns = self.columns[leaf].unsqueeze(-1)
         choice.write(self.family, sample.repeat_interleave(self.arity), columns, parameters)
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.fetch import Visits
+from pcircuits.program.fetch import Locations, Visits
+from pcircuits.program.held import Held
+from pcircuits.program.operations import InputOp
+from pcircuits.program.pools import Pools
 from pcircuits.program.reports import Report
+from pcircuits.program.values import Values
 
-__all__ = ["Chooser", "Maximise", "Reader", "State", "Step"]
+__all__ = ["Build", "Choice", "Chooser", "Maximise", "Reader", "Spans", "State", "Step"]
 
 Maximise = bool | Tensor
 """Whether sums take the maximum: all of a step's rows, none, or a mask (R,)."""
@@ -23,16 +28,43 @@ Maximise = bool | Tensor
 class State:
     """What one pass over some rows of data holds: the question, and the values computed so far.
 
-    `values[i]` is (R, B, K): the logs of step i's units. `keep` says that another pass over these values follows,
-    and `saved` is for what a step keeps for it.
+    `values[i]` are step i's units, scaled where `scaled[i]`. `keep` says that another pass over these values follows,
+    and `saved` is for what a step keeps for it. `held` is what is derived from parameters.
     """
 
     report: Report
-    values: list[Tensor | None]
+    held: Held
+    values: list[Values | None]
     maximise: list[Maximise]
+    scaled: list[bool]
     memory: int
     keep: bool = False
     saved: dict[object, object] = field(default_factory=dict)
+
+    def about(self, report: Report) -> State:
+        """The same pass over other rows, for a step that reads no other step."""
+        return State(report, self.held, [], self.maximise, self.scaled, self.memory)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """How far apart values are, in nats: of the steps so far, and of the numbers that hold them. See `forms`."""
+
+    bounds: list[float]
+    lows: list[float]
+    reach: float
+    spare: float
+
+
+@dataclass(frozen=True)
+class Build:
+    """What steps are made from."""
+
+    pools: Pools
+    locations: Locations
+    source_of: Callable[[InputOp], nn.Module | None]
+    device: torch.device | None
+    chunked: bool
 
 
 class Reader:
@@ -52,8 +84,21 @@ class Chooser(ABC):
     """How a choosing pass settles: by drawing, or by the largest."""
 
     @abstractmethod
+    def pick_within(self, scores: Tensor, group: Tensor) -> Tensor:
+        """For log scores (G, K) and the group of each visit (V,), one index each, (V,); never one whose score is -inf."""
+
     def pick(self, scores: Tensor) -> Tensor:
-        """For log scores (V, K), one index each, (V,); never one whose score is -inf."""
+        """For log scores (V, K), one index each, (V,)."""
+        return self.pick_within(scores, torch.arange(len(scores), device=scores.device))
+
+    def pick_grouped(self, scores: Callable[[Tensor], Tensor], groups: int, group: Tensor, at_once: int) -> Tensor:
+        """As `pick_within`, with the scores of some groups made when they are needed, at most `at_once` together."""
+        picked = torch.empty_like(group)
+        for begin in range(0, groups, at_once):
+            some = torch.arange(begin, min(begin + at_once, groups), device=group.device)
+            here = ((group >= begin) & (group < begin + len(some))).nonzero().squeeze(1)
+            picked[here] = self.pick_within(scores(some), group[here] - begin)
+        return picked
 
     @abstractmethod
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
@@ -79,15 +124,15 @@ class Choice:
 
 
 class Step(nn.Module, ABC):
-    """One operation made of tensors. `index` is its place in the program; its values are (R, B, K) logs."""
+    """One operation made of tensors. `index` is its place in the program; its values are (R, B, K)."""
 
     def __init__(self, index: int, count: int, width: int) -> None:
         super().__init__()
         self.index, self.count, self.width = index, count, width
 
     @abstractmethod
-    def up(self, state: State) -> Tensor:
-        """The logs of the values, (R, B, K)."""
+    def up(self, state: State) -> Values:
+        """The values, (R, B, K), in either form."""
 
     @abstractmethod
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
@@ -97,12 +142,36 @@ class Step(nn.Module, ABC):
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
         """Hand visits on to what the step reads, or settle them."""
 
+    def reads(self) -> tuple[int, ...]:
+        """The steps that it reads; none, for leaves."""
+        return ()
+
     def live(self) -> int:
         """Numbers held for each row of data while the step runs, beside its values."""
         return 0
 
+    def ratio(self, held: Held) -> Tensor | None:
+        """log of its largest weight over its smallest, where it has weights."""
+        return None
 
-def value_of(state: State, step: Step) -> Tensor:
+    def bound(self, spans: Spans, ratio: float) -> float:
+        """log of the largest value over the smallest within any row, at most."""
+        return math.inf
+
+    def low(self, spans: Spans, ratio: float) -> float:
+        """-log of the largest number of a row, at most, where the values are scaled."""
+        return 0.0
+
+    def needs(self, need: float, spans: Spans, ratio: float) -> Iterable[tuple[int, float]]:
+        """What it needs of the steps that it reads, if `need` is needed of itself; inf allows no loss at all."""
+        return ()
+
+    def scales(self, need: float, spans: Spans, ratio: float) -> bool:
+        """Whether scaled values lose nothing that counts here."""
+        return False
+
+
+def value_of(state: State, step: Step) -> Values:
     """What the step computed on the way up."""
     value = state.values[step.index]
     assert value is not None

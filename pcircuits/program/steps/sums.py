@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
-from pcircuits.program.fetch import Fetch, Locations, Visits
-from pcircuits.program.numbers import TINY_WEIGHT, log_matmul, logsumexp, unflatten
+from pcircuits.program.fetch import Fetch, Visits
+from pcircuits.program.held import Held
+from pcircuits.program.numbers import logsumexp, unflatten
 from pcircuits.program.operations import MixOp, SumOp
-from pcircuits.program.pools import ParameterView, Pools
-from pcircuits.program.steps.step import Choice, Maximise, Reader, State, Step, value_of
+from pcircuits.program.pools import ParameterView
+from pcircuits.program.steps.step import Build, Choice, Maximise, Reader, Spans, State, Step, value_of
+from pcircuits.program.values import Values
 
-__all__ = ["DenseWeights", "MixStep", "SumStep", "edge_flows", "reduce_logs"]
+__all__ = ["MixStep", "SumStep", "Weights", "edge_flows", "reduce_logs"]
 
 
 def reduce_logs(terms: Tensor, dim: int, maximise: Maximise) -> Tensor:
@@ -32,51 +37,55 @@ def edge_flows(terms: Tensor, total: Tensor, flow: Tensor) -> Tensor:
     return torch.where(dead, 0.0, share * flow)
 
 
-class DenseWeights(nn.Module):
-    """Weights (R, O, K) of dense sums, and whether they are level enough for matrix products of shifted exponentials."""
+class Weights(nn.Module):
+    """Weights (R, ..., K) of sums, in logs and relative to the largest of their row."""
 
     def __init__(self, view: ParameterView) -> None:
         super().__init__()
         self.view = view
-        self._level: tuple[object, bool] | None = None
 
-    def logs(self) -> Tensor:
-        """log weights, (R, O, K)."""
-        return self.view.logs()
+    def logs(self, held: Held) -> Tensor:
+        """log weights."""
+        return self.view.logs(held)
 
-    def level(self) -> bool:
-        """Whether no weight is zero, or below `TINY_WEIGHT` times the largest of its row; looked at when they change."""
-        version = self.view.version()
-        if self._level is None or self._level[0] != version:
-            with torch.no_grad():
-                logs = self.view.logs()
-                spread = logs.amax((-1, -2)) - logs.amin((-1, -2))
-                level = bool((spread < -torch.log(torch.tensor(TINY_WEIGHT, dtype=torch.float64))).all())
-            self._level = (version, level)
-        return self._level[1]
+    def relative(self, held: Held) -> tuple[Tensor, Tensor]:
+        """Weights over the largest of each row, and the log of that, (R, 1, 1)."""
+        return held.once((self, "relative"), lambda: self._relative(held))
+
+    def _relative(self, held: Held) -> tuple[Tensor, Tensor]:
+        logs = self.logs(held)
+        largest = logs.detach().amax((-1, -2), keepdim=True)
+        return (logs - torch.where(largest == -torch.inf, 0.0, largest)).exp(), largest
+
+    def ratio(self, held: Held) -> Tensor:
+        """The largest log-ratio of two weights of one row."""
+        logs = self.logs(held).detach()
+        return (logs.amax((-1, -2)) - logs.amin((-1, -2))).amax()
 
 
 class SumStep(Step):
     """Dense sums over the width of the row that each row reads: log Σ_k w_ok exp(v_k)."""
 
-    def __init__(self, index: int, op: SumOp, pools: Pools, locations: Locations, device: torch.device | None) -> None:
+    def __init__(self, index: int, op: SumOp, build: Build) -> None:
         super().__init__(index, op.count, op.width)
         self.inputs = op.inputs
-        self.edges = Fetch(op.edges, locations, device)
-        self.weights = DenseWeights(pools.view(op.weights))
+        self.edges = Fetch(op.edges, build.locations, build.device)
+        self.weights = Weights(build.pools.view(op.weights))
 
-    def up(self, state: State) -> Tensor:
-        values = self.edges.gather(state.values)
-        logs = self.weights.logs()
+    def up(self, state: State) -> Values:
         maximise = state.maximise[self.index]
-        if maximise is False and self.weights.level():
-            shift = logs.detach().amax((-1, -2), keepdim=True)
-            return log_matmul(values, (logs - shift).exp()) + shift
+        if state.scaled[self.index] and maximise is False:
+            read = self.edges.gather(state.values, scaled=True)
+            weights, largest = self.weights.relative(state.held)
+            assert read.exponent is not None
+            made = Values(torch.matmul(read.numbers, weights.transpose(-1, -2)), read.exponent + largest)
+            return Values(made.logs()) if self.width == 1 else made
+        values, logs = self.edges.gather(state.values).numbers, self.weights.logs(state.held)
         parts = [
             reduce_logs(values.unsqueeze(2) + logs[:, None, begin:end], -1, maximise)
             for begin, end in self._outputs(values, state.memory)
         ]
-        return torch.cat(parts, -1)
+        return Values(torch.cat(parts, -1))
 
     def _outputs(self, values: Tensor, memory: int) -> list[tuple[int, int]]:
         """Ranges of outputs such that terms (R, B, o, K) fit the bound."""
@@ -84,56 +93,111 @@ class SumStep(Step):
         return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        values, total, logs = self.edges.gather(state.values), value_of(state, self), self.weights.logs()
+        total = value_of(state, self)
 
         def shares(begin: int, end: int) -> Tensor:
+            values, logs = self.edges.gather(state.values).numbers, self.weights.logs(state.held)
             terms = values.unsqueeze(2) + logs[:, None, begin:end]
-            return edge_flows(terms, total[:, :, begin:end, None], flow[:, :, begin:end, None])
+            return edge_flows(terms, total.logs()[:, :, begin:end, None], flow[:, :, begin:end, None])
 
         reader.edges(self.index, slice(None), 0, lambda: shares(0, self.width))
-        if self.weights.level():
-            shift = values.amax(-1, keepdim=True)
-            shift = torch.where(torch.isfinite(shift), shift, 0.0)
-            largest = logs.amax((-1, -2), keepdim=True)
-            scaled = edge_flows(shift + largest, total, flow)
-            below = (values - shift).exp() * torch.matmul(scaled, (logs - largest).exp())
+        if state.scaled[self.index]:
+            below = self._scaled_down(state, total, flow)
         else:
+            values = self.edges.gather(state.values).numbers
             below = torch.zeros_like(values)
             for begin, end in self._outputs(values, state.memory):
                 below += shares(begin, end).sum(2)
         self.edges.scatter(below, flows, state.values)
 
+    def _scaled_down(self, state: State, total: Values, flow: Tensor) -> Tensor:
+        """v_k Σ_o w_ok · flow_o / y_o, with y in the exponent of v."""
+        read = self.edges.gather(state.values, scaled=True)
+        weights, largest = self.weights.relative(state.held)
+        assert read.exponent is not None
+        if total.exponent is None:
+            shift = read.exponent + largest
+            numbers = (total.numbers - torch.where(shift == -torch.inf, 0.0, shift)).exp()
+        else:
+            numbers = total.numbers
+        alive = numbers > 0
+        quotient = torch.where(alive, flow / torch.where(alive, numbers, 1.0), 0.0)
+        return read.numbers * torch.matmul(quotient, weights)
+
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
         below = self.edges.rows_at(state.values, visits.row, choice.row_of[visits.sample])
-        picked = choice.chooser.pick(below + self._row_logs(visits))
+        logs = self.weights.logs(state.held)[visits.row, visits.column]
+        picked = choice.chooser.pick(below + logs)
         self.edges.route(visits.sample, visits.row, picked, choice.visits)
 
-    def _row_logs(self, visits: Visits) -> Tensor:
-        return self.weights.logs()[visits.row, visits.column]
+    def reads(self) -> tuple[int, ...]:
+        return self.edges.sources
 
     def live(self) -> int:
         return 2 * self.count * (self.inputs + self.width)
+
+    def ratio(self, held: Held) -> Tensor:
+        return self.weights.ratio(held)
+
+    def bound(self, spans: Spans, ratio: float) -> float:
+        return ratio
+
+    def low(self, spans: Spans, ratio: float) -> float:
+        return ratio + max(spans.lows[s] for s in self.edges.sources) if ratio < math.inf else 0.0
+
+    def needs(self, need: float, spans: Spans, ratio: float) -> Iterator[tuple[int, float]]:
+        """All values of what is read unit by unit: the largest among those is not the largest of its row."""
+        level = self.scales(need, spans, ratio) and not self.edges.by_unit
+        for source in self.edges.sources:
+            yield source, ratio + spans.spare if level else math.inf
+
+    def scales(self, need: float, spans: Spans, ratio: float) -> bool:
+        low = max(spans.lows[s] for s in self.edges.sources)
+        return ratio + spans.spare + low <= spans.reach
 
 
 class MixStep(Step):
     """Elementwise sums of the A units that each unit reads: log Σ_a w_a exp(v_a)."""
 
-    def __init__(self, index: int, op: MixOp, pools: Pools, locations: Locations, device: torch.device | None) -> None:
+    def __init__(self, index: int, op: MixOp, build: Build) -> None:
         super().__init__(index, op.count, op.width)
         self.arity = op.edges.rows.shape[1]
-        self.edges = Fetch(op.edges, locations, device)
-        self.weights = pools.view(op.weights)
+        self.edges = Fetch(op.edges, build.locations, build.device)
+        self.weights = Weights(build.pools.view(op.weights))
+
+    def _scaled_terms(self, state: State) -> tuple[Tensor, Tensor]:
+        """w_a · v_a, (R, A, B, K), in the largest exponent of the row, (R, B, 1)."""
+        read = self.edges.gather(state.values, scaled=True)
+        assert read.exponent is not None
+        exponent = unflatten(read.exponent, 0, (self.count, self.arity))
+        top = exponent.amax(1)
+        shift = (exponent - torch.where(top == -torch.inf, 0.0, top).unsqueeze(1)).exp()
+        weights, largest = self.weights.relative(state.held)
+        numbers = unflatten(read.numbers, 0, (self.count, self.arity))
+        spread = weights.transpose(1, 2).unsqueeze(2)
+        return numbers * (shift * spread), top + largest
 
     def _terms(self, state: State) -> Tensor:
         """w_a · v_a in logs, (R, A, B, K)."""
-        values = unflatten(self.edges.gather(state.values), 0, (self.count, self.arity))
-        return values + self.weights.logs().transpose(1, 2).unsqueeze(2)
+        values = unflatten(self.edges.gather(state.values).numbers, 0, (self.count, self.arity))
+        return values + self.weights.logs(state.held).transpose(1, 2).unsqueeze(2)
 
-    def up(self, state: State) -> Tensor:
-        return reduce_logs(self._terms(state), 1, state.maximise[self.index])
+    def up(self, state: State) -> Values:
+        maximise = state.maximise[self.index]
+        if state.scaled[self.index] and maximise is False:
+            terms, exponent = self._scaled_terms(state)
+            return Values(terms.sum(1), exponent)
+        return Values(reduce_logs(self._terms(state), 1, maximise))
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        shares = edge_flows(self._terms(state), value_of(state, self).unsqueeze(1), flow.unsqueeze(1))
+        total = value_of(state, self)
+        if total.exponent is not None:
+            terms, _ = self._scaled_terms(state)
+            alive = total.numbers > 0
+            quotient = torch.where(alive, flow / torch.where(alive, total.numbers, 1.0), 0.0)
+            shares = terms * quotient.unsqueeze(1)
+        else:
+            shares = edge_flows(self._terms(state), total.numbers.unsqueeze(1), flow.unsqueeze(1))
         reader.edges(self.index, slice(None), 0, lambda: shares.permute(0, 2, 3, 1))
         self.edges.scatter(shares.flatten(0, 1), flows, state.values)
 
@@ -143,9 +207,30 @@ class MixStep(Step):
         rows = choice.row_of[visits.sample].unsqueeze(1).expand_as(read)
         column = visits.column.unsqueeze(1).expand_as(read)
         below = self.edges.units_at(state.values, read.flatten(), rows.flatten(), column.flatten()).view(read.shape)
-        logs = self.weights.logs()
+        logs = self.weights.logs(state.held)
         picked = choice.chooser.pick(below + logs[visits.row, 0 if logs.shape[1] == 1 else visits.column])
         self.edges.route(visits.sample, visits.row * self.arity + picked, visits.column, choice.visits)
 
+    def reads(self) -> tuple[int, ...]:
+        return self.edges.sources
+
     def live(self) -> int:
         return 3 * self.count * int(self.arity) * self.width
+
+    def ratio(self, held: Held) -> Tensor:
+        return self.weights.ratio(held)
+
+    def bound(self, spans: Spans, ratio: float) -> float:
+        return math.inf if self.edges.by_unit else ratio + max(spans.bounds[s] for s in self.edges.sources)
+
+    def low(self, spans: Spans, ratio: float) -> float:
+        return ratio + max(spans.lows[s] for s in self.edges.sources) if ratio < math.inf else 0.0
+
+    def needs(self, need: float, spans: Spans, ratio: float) -> Iterator[tuple[int, float]]:
+        for source in self.edges.sources:
+            yield source, need + ratio if self.scales(need, spans, ratio) else math.inf
+
+    def scales(self, need: float, spans: Spans, ratio: float) -> bool:
+        if self.width == 1 or self.edges.by_unit:
+            return False
+        return need + ratio + max(spans.lows[s] for s in self.edges.sources) <= spans.reach
