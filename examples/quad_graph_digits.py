@@ -1,6 +1,6 @@
-"""A quad graph over scikit-learn's digits: built by two lines, trained by gradients, sampled and asked to inpaint.
+"""A quad graph over scikit-learn's digits: built in two lines, trained by gradients, sampled and asked to inpaint.
 
-    python examples/quad_graph_digits.py            # a minute on two cores
+    python examples/quad_graph_digits.py            # under a minute on two cores
     python examples/quad_graph_digits.py --smoke    # five seconds
 
 Prints bits per dimension and draws samples, and inpaintings of the lower half, into quad_graph_digits.png. It needs the
@@ -64,7 +64,7 @@ def main(smoke: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     train, validation, test = load(generator)
     graph = quad_graph(SIDE, SIDE)
-    leaves = discretized_logistic_leaves(LEVELS, scale=0.1, share=0.01)
+    leaves = discretized_logistic_leaves(LEVELS, scale=0.1, share=0.001)
     circuit = layered(graph, leaves, 4 if smoke else 32, generator=generator)
     print(f"{graph}\n{circuit.summary()}")
 
