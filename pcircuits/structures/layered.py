@@ -52,7 +52,7 @@ def layered(
     **Raises** `CircuitError` and `ScopeError` where `leaves` makes other units than those it is asked for, and
     `ParameterError` for a width or a number of roots below 1.
 
-    Peharz et al. (2020), *Einsum Networks: Fast and Scalable Learning of Tractable Probabilistic Circuits*, §3.
+    Peharz et al. (2020), *Einsum Networks: Fast and Scalable Learning of Tractable Probabilistic Circuits*.
 
     >>> from pcircuits.structures import categorical_leaves, quad_graph
     >>> circuit = layered(quad_graph(4, 4), categorical_leaves(3), 8, generator=torch.Generator().manual_seed(0))

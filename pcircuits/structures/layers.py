@@ -34,7 +34,7 @@ class CP(AbstractLayer):
     Canonical polyadic (candecomp): A · K² weights for a partition into A parts.
 
     Loconte et al. (2025), *What is the Relationship between Tensor Factorizations and Circuits (and How Can We Exploit
-    it)?*, §4.
+    it)?*.
 
     >>> CP()
     CP()
@@ -54,7 +54,7 @@ class Tucker(AbstractLayer):
     K^(A + 1) weights for a partition into A parts.
 
     Loconte et al. (2025), *What is the Relationship between Tensor Factorizations and Circuits (and How Can We Exploit
-    it)?*, §4.
+    it)?*.
 
     >>> Tucker()
     Tucker()

@@ -20,7 +20,7 @@ def quad_graph(height: int, width: int) -> RegionGraph:
     - `height`, `width`: the sides of the image, at least 1.
 
     Mari, Vessio and Vergari (2023), *Unifying and Understanding Overparameterized Circuit Representations via Low-Rank
-    Tensor Decompositions*, §4.
+    Tensor Decompositions*.
 
     >>> quad_graph(2, 2)
     RegionGraph(4 variables, 9 regions, 6 partitions)

@@ -19,7 +19,7 @@ def quad_tree(height: int, width: int) -> RegionGraph:
     - `height`, `width`: the sides of the image, at least 1.
 
     Mari, Vessio and Vergari (2023), *Unifying and Understanding Overparameterized Circuit Representations via Low-Rank
-    Tensor Decompositions*, §4.
+    Tensor Decompositions*.
 
     >>> quad_tree(4, 4)
     RegionGraph(16 variables, 21 regions, 5 partitions)

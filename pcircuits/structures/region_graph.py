@@ -33,7 +33,7 @@ class RegionGraph:
     **Raises** `ScopeError` for empty scopes, parts that overlap, do not cover or are unknown, cycles and several roots,
     naming the region and the variables; and where `variables` does not fit. `CircuitError` where there is no region.
 
-    Dennis and Ventura (2012), *Learning the Architecture of Sum-Product Networks Using Clustering on Variables*, §3.
+    Dennis and Ventura (2012), *Learning the Architecture of Sum-Product Networks Using Clustering on Variables*.
 
     >>> graph = RegionGraph(
     ...     {"abc": "a b c".split(), "ab": ["a", "b"], "a": "a", "b": "b", "c": "c"},
