@@ -1,0 +1,34 @@
+"""Random weights on the simplex."""
+
+from __future__ import annotations
+
+import torch
+
+from pcircuits.families.draws import standard_normal
+from pcircuits.parameters import Parameter, simplex
+
+__all__ = ["RandomSimplices", "random_simplices"]
+
+
+def random_simplices(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Vectors of positive numbers with sum 1 along the last axis: the softmax of standard normal numbers, in float64.
+
+    >>> random_simplices((2, 3), torch.Generator().manual_seed(0)).sum(-1)
+    tensor([1.0000, 1.0000], dtype=torch.float64)
+    """
+    return torch.softmax(standard_normal(shape, torch.empty(0), generator), -1)
+
+
+class RandomSimplices:
+    """Makes the weights of sums, trainable and on the simplex, from one generator.
+
+    >>> RandomSimplices(torch.Generator().manual_seed(0))(5, 2, 3).shape
+    torch.Size([5, 2, 3])
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator = generator
+
+    def __call__(self, *shape: int) -> Parameter:
+        """Weights of a shape, which sum to 1 along its last axis."""
+        return Parameter(random_simplices(shape, self._generator), simplex, name="the weights of a sum")

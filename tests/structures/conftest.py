@@ -1,0 +1,136 @@
+"""Small layered circuits of every structure, with CP and Tucker layers, several roots and several families."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import pcircuits as pc
+from pcircuits import structures as st
+from pcircuits.scope import Variable
+from pcircuits.testing import Oracle
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def weather_graph() -> st.RegionGraph:
+    """A graph of a user's own: parts of three sizes, two partitions of different arities, and a leaf of two variables."""
+    return st.RegionGraph(
+        {
+            "all": ["rain", "wet", "heat", "wind"],
+            "sky": ["rain", "wind"],
+            "ground": ["wet", "heat"],
+            "rest": ["wet", "heat", "wind"],
+            "rain": "rain",
+            "wet": "wet",
+            "heat": "heat",
+            "wind": "wind",
+        },
+        {
+            "all": [("sky", "ground"), ("rain", "rest"), ("sky", "wet", "heat")],
+            "rest": [("wet", "heat", "wind")],
+            "sky": [("rain", "wind")],
+        },
+    )
+
+
+def weather_leaves(variables: Sequence[Variable], width: int, generator: torch.Generator) -> pc.Units:
+    """Heat is a density, wind has three states, and the rest two."""
+    kinds = {"heat": st.normal_leaves(), "wind": st.categorical_leaves(3)}
+    made = [kinds.get(label, st.bernoulli_leaves())([label], width, generator) for label in variables]
+    return pc.concat(made, axis="regions")
+
+
+def circuits() -> dict[str, Callable[[], pc.Circuit]]:
+    """Constructors by name."""
+    cp, tucker = st.CP(), st.Tucker()
+    tree = st.random_binary_tree([*"vwxyz"], 1, 2, seeded(1))
+    deep = st.random_binary_tree(range(5), 3, 2, seeded(2))
+    return {
+        "quad graph, CP": lambda: st.layered(st.quad_graph(2, 3), st.categorical_leaves(2), 3, cp, generator=seeded(3)),
+        "quad graph, Tucker": lambda: st.layered(
+            st.quad_graph(2, 2), st.categorical_leaves(3), 2, tucker, generator=seeded(4)
+        ),
+        "quad tree, CP, two roots": lambda: st.layered(
+            st.quad_tree(2, 3), st.bernoulli_leaves(), 2, cp, 2, generator=seeded(5)
+        ),
+        "quad tree, Tucker": lambda: st.layered(
+            st.quad_tree(2, 2), st.discretized_normal_leaves(3, 0.3), 2, tucker, generator=seeded(6)
+        ),
+        "binary quad tree, Tucker, two roots": lambda: st.layered(
+            st.binary_quad_tree(3, 2), st.bernoulli_leaves(), 2, tucker, 2, generator=seeded(7)
+        ),
+        "random trees, factorised leaves": lambda: st.layered(
+            tree, st.normal_leaves(0.5, 2.0), 2, cp, 3, generator=seeded(8)
+        ),
+        "random trees, Tucker": lambda: st.layered(deep, st.categorical_leaves(2), 2, tucker, generator=seeded(9)),
+        "chain": lambda: st.layered(
+            st.chain(["d", "c", "b", "a"]), st.discretized_logistic_leaves(3, 0.2, 0.1), 3, cp, 2, generator=seeded(10)
+        ),
+        "own graph, CP": lambda: st.layered(weather_graph(), weather_leaves, 2, cp, generator=seeded(11)),
+        "own graph, Tucker": lambda: st.layered(weather_graph(), weather_leaves, 2, tucker, 2, generator=seeded(12)),
+    }
+
+
+@dataclass(eq=False)
+class Case:
+    """A circuit, its oracle, its model, and rows to ask about."""
+
+    circuit: pc.Circuit
+
+    @cached_property
+    def oracle(self) -> Oracle:
+        return Oracle(self.circuit)
+
+    @cached_property
+    def model(self) -> pc.CompiledCircuit:
+        return self.circuit.compile(dtype=torch.float64)
+
+    @property
+    def roots(self) -> range:
+        return range(self.circuit.num_roots)
+
+    def of_root(self, root: int) -> pc.queries.compiled.Queries:
+        return self.model.root(root) if len(self.roots) > 1 else self.model
+
+    @property
+    def finite(self) -> bool:
+        return all(array.family.states is not None for array in self.circuit.inputs)
+
+    def states(self, label: Variable) -> list[float]:
+        leaves = self.oracle.leaves_of[label]
+        return [-1.5, 0.25, 2.0] if leaves[0].states is None else self.oracle.candidates(label)
+
+    @cached_property
+    def full(self) -> Tensor:
+        """Rows without a missing value, (12, D)."""
+        pick = np.random.default_rng(0)
+        return torch.tensor([[pick.choice(self.states(label)) for label in self.circuit.variables] for _ in range(12)])
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """The same with values missing: all in the first row, none in the last."""
+        share = torch.linspace(1, 0, len(self.full)).double().unsqueeze(1)
+        hidden = torch.rand(self.full.shape, generator=seeded(13), dtype=torch.float64) < share
+        return self.full.masked_fill(hidden, math.nan)
+
+    def row(self, values: Tensor) -> dict[Variable, float]:
+        return self.oracle.row(values.tolist())
+
+
+@cache
+def _case(name: str) -> Case:
+    return Case(circuits()[name]())
+
+
+@pytest.fixture(params=list(circuits()))
+def case(request: pytest.FixtureRequest) -> Case:
+    """One small circuit after the other."""
+    return _case(request.param)
