@@ -3,7 +3,7 @@
 Build a circuit of units by algebra, compile it, and ask: marginals, conditionals, means, samples, most probable values.
 """
 
-from pcircuits import families
+from pcircuits import families, structures
 from pcircuits._version import __version__
 from pcircuits.circuit.algebra import concat, mixture
 from pcircuits.circuit.circuit import Circuit, Unit
@@ -76,6 +76,7 @@ __all__ = [
     "real",
     "save",
     "simplex",
+    "structures",
     "to_networkx",
     "unit_interval",
 ]

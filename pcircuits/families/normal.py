@@ -73,9 +73,14 @@ class Normal(AbstractExponentialFamily):
 
     def raw_moment(self, order: int, parameters: Parameters) -> Tensor:
         """E[X^n] = loc E[X^(n-1)] + (n - 1) scale² E[X^(n-2)]; both terms have one sign, so nothing cancels."""
-        loc, variance = parameters["loc"], self.central_second_moment(parameters)
-        before, moment = torch.zeros_like(variance), torch.ones_like(variance)
-        for n in range(1, order + 1):
+        loc = parameters["loc"].expand(self.unit_shape(parameters))
+        if order == 1:
+            return loc
+        before, moment = torch.ones_like(loc), loc
+        if order == 0:
+            return before
+        variance = self.central_second_moment(parameters)
+        for n in range(2, order + 1):
             before, moment = moment, loc * moment + (n - 1) * variance * before
         return moment
 

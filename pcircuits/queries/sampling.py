@@ -69,7 +69,7 @@ def _of_rows(question: Question, known: Evidence, roots: Tensor, n: int, draw: D
     program = question.engine.program
     _, state = question.up(known, roots)
     row_of = torch.arange(known.rows, device=roots.device).repeat(n)
-    size = max(1, program.memory // (64 * max(1, known.x.shape[1]))) if program.chunked else max(1, len(row_of))
+    size = max(1, program.memory // (256 * max(1, known.x.shape[1]))) if program.chunked else max(1, len(row_of))
     parts = []
     for begin in range(0, len(row_of), size):
         rows = row_of[begin : begin + size]

@@ -53,20 +53,25 @@ class LeafParameters(nn.Module):
     def columns(self, held: Held, begin: int, end: int, device: torch.device) -> dict[str, Tensor]:
         """Parameters (R, n or 1, *event) of the columns begin..end-1."""
         if self.source is not None:
-            made = self._made(torch.arange(begin, end, device=device))
-            return made if self.source_rows is None else {name: v[self.source_rows] for name, v in made.items()}
+            return self.at_columns(held, torch.arange(begin, end, device=device))
         whole = {name: self._values(held, name) for name in self.views}
         if (begin, end) == (0, self.width):
             return whole
         return {name: v if v.shape[1] == 1 else v[:, begin:end] for name, v in whole.items()}
 
+    def at_columns(self, held: Held, columns: Tensor) -> dict[str, Tensor]:
+        """Parameters (R, n or 1, *event) of chosen columns (n,)."""
+        if self.source is not None:
+            made = self._made(columns)
+            return made if self.source_rows is None else {name: v[self.source_rows] for name, v in made.items()}
+        whole = {name: self._values(held, name) for name in self.views}
+        return {name: v if v.shape[1] == 1 else v.index_select(1, columns) for name, v in whole.items()}
+
     def units(self, held: Held, row: Tensor, column: Tensor) -> dict[str, Tensor]:
         """Parameters (V, *event) of chosen units."""
         if self.source is not None:
             distinct, place = torch.unique(column, return_inverse=True)
-            made = self._made(distinct)
-            region = row if self.source_rows is None else self.source_rows[row]
-            return {name: value[region, place] for name, value in made.items()}
+            return {name: value[row, place] for name, value in self.at_columns(held, distinct).items()}
         whole = {name: self._values(held, name) for name in self.views}
         return {name: v[row, 0 if v.shape[1] == 1 else column] for name, v in whole.items()}
 

@@ -189,12 +189,13 @@ class LeafProducts(nn.Module):
         reader.leaves(self.family, self.columns.view(self.count, self.arity, 1), shaped, flow)
 
     def settle(self, state: State, row: Tensor, column: Tensor, sample: Tensor, choice: Choice) -> None:
-        """Settle the leaves of chosen products (V,)."""
-        factors = torch.arange(self.arity, device=row.device)
-        leaf = (row.unsqueeze(1) * self.arity + factors).flatten()
-        parameters = self.leaves.units(state.held, leaf, column.repeat_interleave(self.arity))
-        columns = self.columns[leaf].unsqueeze(-1)
-        choice.write(self.family, sample.repeat_interleave(self.arity), columns, parameters)
+        """Settle the leaves of chosen products (V,); parameters are gathered once for each distinct column."""
+        distinct, place = torch.unique(column, return_inverse=True)
+        some = self.leaves.at_columns(state.held, distinct)
+        leaf = (row.unsqueeze(1) * self.arity + torch.arange(self.arity, device=row.device)).flatten()
+        at = place.repeat_interleave(self.arity)
+        parameters = {name: v[leaf, 0 if v.shape[1] == 1 else at] for name, v in some.items()}
+        choice.write(self.family, sample.repeat_interleave(self.arity), self.columns[leaf].unsqueeze(-1), parameters)
 
 
 def _distinct(report: Report, columns: Tensor) -> Pairs:
