@@ -1,0 +1,53 @@
+"""Values and rows that tell circuits apart: all states, and points near and far from densities."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pcircuits.scope import Variable
+from pcircuits.testing.oracle import Oracle
+
+__all__ = ["draw_rows", "telling_values"]
+
+DISTANCES = (0.0, -0.7, 1.9, 60.0)
+"""From a density's mean, in standard deviations."""
+
+
+def telling_values(oracle: Oracle) -> dict[Variable, list[float]]:
+    """For each variable all of its states, or points near and far from its densities.
+
+    A state that only indicators declare comes with one that none of them has.
+
+    >>> import pcircuits as pc
+    >>> telling_values(Oracle(pc.Circuit(pc.Indicator("a", 0) * pc.Normal("b", 1.0, 2.0))))
+    {'a': [0.0, 1.0], 'b': [1.0, -0.4, 4.8, 121.0]}
+    """
+    return {label: _values(oracle, label) for label in oracle.circuit.variables}
+
+
+def _values(oracle: Oracle, label: Variable) -> list[float]:
+    leaves = oracle.leaves_of[label]
+    densities = [leaf for leaf in leaves if leaf.states is None]
+    if densities:
+        spreads = [(leaf.moment(1), math.sqrt(leaf.variance())) for leaf in densities[:4]]
+        return [mean + z * deviation for mean, deviation in spreads for z in DISTANCES]
+    declared = [a.family.states for a in oracle.circuit.inputs if any(label in scope for scope in a.variables)]
+    states = max((s for s in declared if s is not None), default=0)
+    return [float(s) for s in range(states or int(max(oracle.candidates(label))) + 2)]
+
+
+def draw_rows(oracle: Oracle, count: int, numbers: np.random.Generator) -> Tensor:
+    """Rows (count, D) in float64, NaN where missing, each with a missing pattern of its own.
+
+    >>> import pcircuits as pc
+    >>> draw_rows(Oracle(pc.Circuit(pc.Bernoulli("a", 0.5))), 3, np.random.default_rng(0)).shape
+    torch.Size([3, 1])
+    """
+    columns = [numbers.choice(values, count) for values in telling_values(oracle).values()]
+    table = torch.as_tensor(np.stack(columns, 1).reshape(count, len(columns)))
+    missing = numbers.uniform(size=table.shape) < numbers.uniform(0, 1, (count, 1))
+    return table.masked_fill(torch.as_tensor(missing), torch.nan)
