@@ -23,8 +23,8 @@ def telling_values(oracle: Oracle) -> dict[Variable, list[float]]:
     A state that only indicators declare comes with one that none of them has.
 
     >>> import pcircuits as pc
-    >>> telling_values(Oracle(pc.Circuit(pc.Indicator("a", 0) * pc.Normal("b", 1.0, 2.0))))
-    {'a': [0.0, 1.0], 'b': [1.0, -0.4, 4.8, 121.0]}
+    >>> telling_values(Oracle(pc.Circuit(pc.Indicator("a", 0) * pc.Normal("b", 0.0, 10.0))))
+    {'a': [0.0, 1.0], 'b': [0.0, -7.0, 19.0, 600.0]}
     """
     return {label: _values(oracle, label) for label in oracle.circuit.variables}
 

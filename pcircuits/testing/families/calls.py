@@ -49,6 +49,7 @@ def single_precision(case: Case) -> None:
 
 
 def exponential_form(case: Case) -> None:
+    """Σ_t η_t T_t(x - c) plus the rest is log p(x), about the family's centre and about another."""
     family = case.family
     if not isinstance(family, AbstractExponentialFamily):
         return

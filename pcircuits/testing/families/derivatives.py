@@ -34,6 +34,7 @@ def missing_values_leave_no_trace(case: Case) -> None:
 
 
 def impossible_values_have_zero_gradients(case: Case) -> None:
+    """Infinite values, and states that there are not: -inf, with no gradient in any parameter."""
     values = [-torch.inf, torch.inf]
     if case.family.base == "counting":
         values += [-1.0, 0.5]

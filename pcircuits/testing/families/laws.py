@@ -22,6 +22,7 @@ __all__ = [
 
 
 def rebuilds(case: Case) -> None:
+    """A family is a dataclass, equal to what its fields rebuild, with the parameters that it declares."""
     family = case.family
     if not dataclasses.is_dataclass(family):
         raise AssertionError(f"{family!r} is not a dataclass: it can be neither compared nor saved")
@@ -33,6 +34,7 @@ def rebuilds(case: Case) -> None:
 
 
 def sums_to_one(case: Case) -> None:
+    """The density, and the mass of everything, are 1."""
     one = torch.ones(case.units, dtype=torch.float64)
     case.close(case.total(torch.ones_like(case.points)), one, "the total probability")
     everything = torch.full((1, 1), torch.inf, dtype=torch.float64)
@@ -53,6 +55,7 @@ def bounds(case: Case) -> list[tuple[Tensor, Tensor]]:
 
 
 def mass_of_intervals(case: Case) -> None:
+    """The mass of closed intervals, against the density summed or integrated over them."""
     for lower, upper in bounds(case):
         got = mass(case.family, lower.unsqueeze(-1), upper.unsqueeze(-1), case.parameters)
         what = f"log_mass({lower.tolist()}, {upper.tolist()})"
@@ -75,6 +78,7 @@ def _integral(case: Case, lower: Tensor, upper: Tensor) -> Tensor:
 
 
 def mode_is_largest(case: Case) -> None:
+    """The density at the mode is `log_mode`, and nowhere larger."""
     x, seen = case.missing(case.units)
     mode, value = case.family.mode(x, seen, case.parameters), case.family.log_mode(x, seen, case.parameters)
     case.close(case.log_prob(mode[..., 0]), value, "log_prob at the mode, against log_mode,")
@@ -86,6 +90,7 @@ def mode_is_largest(case: Case) -> None:
 
 
 def moments(case: Case) -> None:
+    """Moments, variance and expectation, against sums or integrals of the density."""
     x, seen = case.missing(case.units)
     for order in range(5):
         got = case.family.moment(order, x, seen, case.parameters)[..., 0]
@@ -99,6 +104,7 @@ def moments(case: Case) -> None:
 
 
 def observed_values_are_kept(case: Case) -> None:
+    """What is observed is returned as it is, and spreads nothing."""
     x, seen = case.missing(case.units)
     kept = case.family.mode(x, seen, case.parameters)
     p, family, generator = case.parameters, case.family, torch.Generator().manual_seed(0)
