@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class Agreement:
 
     model: CompiledCircuit
     oracle: Oracle
+    _kept: dict[object, Queries] = field(default_factory=dict, repr=False)
+    """The model given what was asked about last: several queries are asked of the same evidence."""
 
     @property
     def _roots(self) -> int:
@@ -58,18 +61,21 @@ class Agreement:
         size = 1.0 + abs(self.oracle.log_value(known, root))
         self._close("log_probability", got, [self.oracle.log_probability(lower, upper, known, root)], size=size)
 
+    def mean(self, known: Row, root: int = 0) -> None:
+        """The mean of every variable, given what is known."""
+        self._statistic("mean", self._given(known, root).mean(), self.oracle.mean(known, root), known, root)
+
     def statistics(self, known: Row, root: int = 0) -> None:
         """The mean, the variance and the second moment of every variable, given what is known."""
         given, oracle = self._given(known, root), self.oracle
-        second = oracle.moment(2, known, root)
-        exponent = 1.0 + abs(oracle.log_value(known, root))
-        size = 1.0 + max(second.values())
-        for name, got, want in (
-            ("mean", given.mean(), oracle.mean(known, root)),
-            ("variance", given.variance(), oracle.variance(known, root)),
-            ("moment 2", given.moment(2), second),
-        ):
-            self._close(name, got, [list(want.values())], exponent, size)
+        self.mean(known, root)
+        self._statistic("variance", given.variance(), oracle.variance(known, root), known, root)
+        self._statistic("moment 2", given.moment(2), oracle.moment(2, known, root), known, root)
+
+    def _statistic(self, name: str, got: Tensor, want: Mapping[Variable, float], known: Row, root: int) -> None:
+        size = 1.0 + max(self.oracle.moment(2, known, root).values())
+        exponent = 1.0 + abs(self.oracle.log_value(known, root))
+        self._close(name, got, [list(want.values())], exponent, size)
 
     def posteriors(self, known: Row, root: int = 0, arrays: int = 3) -> None:
         """Which inputs are used, of the last few arrays of sums."""
@@ -124,7 +130,11 @@ class Agreement:
         return self.oracle.map(fixed, root).log_value - self.oracle.log_value(known, root)
 
     def _given(self, known: Row, root: int) -> Queries:
-        return self.model.root(root).given(dict(known))
+        key = (root, tuple(known.items()))
+        if key not in self._kept:
+            self._kept.clear()
+            self._kept[key] = self.model.root(root).given(dict(known))
+        return self._kept[key]
 
     def _rows(self, x: Tensor) -> list[dict[Variable, float]]:
         return [self.oracle.row(row) for row in x.double().tolist()]
