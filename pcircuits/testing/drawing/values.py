@@ -14,11 +14,11 @@ from pcircuits.testing.oracle import Oracle
 __all__ = ["draw_rows", "telling_values"]
 
 DISTANCES = (0.0, -0.7, 1.9, 60.0)
-"""From a density's mean, in standard deviations."""
+"""From the mean of what has no last state, in standard deviations."""
 
 
 def telling_values(oracle: Oracle) -> dict[Variable, list[float]]:
-    """For each variable all of its states, or points near and far from its densities.
+    """For each variable all of its states, or points near and far from its densities or open-ended counts.
 
     A state that only indicators declare comes with one that none of them has.
 
@@ -31,12 +31,14 @@ def telling_values(oracle: Oracle) -> dict[Variable, list[float]]:
 
 def _values(oracle: Oracle, label: Variable) -> list[float]:
     leaves = oracle.leaves_of[label]
-    densities = [leaf for leaf in leaves if leaf.states is None]
-    if densities:
-        spreads = [(leaf.moment(1), math.sqrt(leaf.variance())) for leaf in densities[:4]]
-        return [mean + z * deviation for mean, deviation in spreads for z in DISTANCES]
-    declared = [a.family.states for a in oracle.circuit.inputs if any(label in scope for scope in a.variables)]
-    states = max((s for s in declared if s is not None), default=0)
+    families = [a.family for a in oracle.circuit.inputs if any(label in scope for scope in a.variables)]
+    unbounded = [leaf for leaf in leaves if leaf.states is None]
+    if unbounded:
+        spreads = [(leaf.moment(1), math.sqrt(leaf.variance())) for leaf in unbounded[:4]]
+        points = [mean + z * deviation for mean, deviation in spreads for z in DISTANCES]
+        counts = any(family.base == "counting" for family in families)
+        return [float(max(0, round(point))) for point in points] if counts else points
+    states = max((family.states for family in families if family.states is not None), default=0)
     return [float(s) for s in range(states or int(max(oracle.candidates(label))) + 2)]
 
 
