@@ -153,7 +153,7 @@ def test_cost_is_linear_in_rows(query, make):
 
 
 def test_a_query_that_compares_all_rows_with_each_other_is_not_linear():
-    circuit, sizes = chain(4), (64, 256, 1024)
+    circuit, sizes = chain(4), (64, 512, 4096)
 
     def pairs(model, x):
         return model.log_prob(x)[:, None] + model.log_prob(x)
