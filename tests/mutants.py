@@ -168,7 +168,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "missing-is-zero", "leaves take a missing value for an observed 0", "pcircuits/program/reports.py",
         "return family.log_prob(evidence[0], evidence[1], parameters)",
-        "return family.log_prob(evidence[0], torch.ones_like(evidence[1]), parameters)",
+        "return family.log_prob(evidence[0], evidence[1] | True, parameters)",
         (f"{TABLE}::test_log_prob[rain-all rewrites]",),
     ),
     Mutant(

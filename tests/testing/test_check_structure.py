@@ -67,7 +67,22 @@ def test_samples_of_another_distribution_are_noticed(monkeypatch):
 
     circuit = pc.Circuit(pc.Bernoulli(["a", "b"], [[0.5, 0.2]]).prod().sum([0.5, 0.5]))
     monkeypatch.setattr(pc.families.Bernoulli, "draw", biased)
-    with pytest.raises(AssertionError, match="samples from root 0 do not follow"):
+    with pytest.raises(AssertionError, match="samples from root 0 given nothing do not follow"):
+        check_structure(circuit)
+
+
+def test_samples_that_forget_what_is_given_are_noticed(monkeypatch):
+    """Prior samples, with what is given put in place: right where nothing is given."""
+    circuit = pc.Circuit(pc.mixture([0.5, 0.5], pc.Bernoulli(["a", "b"], [[0.1, 0.9], [0.2, 0.8]]).prod()))
+    prior = circuit.compile(dtype=torch.float64)
+
+    def forgetful(self, n, generator=None):
+        known = self._question().known()
+        drawn = prior.sample(n, generator).unsqueeze(1)
+        return torch.where(known.observed, known.x, drawn)
+
+    monkeypatch.setattr(pc.Conditioned, "sample", forgetful, raising=False)
+    with pytest.raises(AssertionError, match=r"given \{'a': \d.0\} do not follow"):
         check_structure(circuit)
 
 
