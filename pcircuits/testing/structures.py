@@ -151,8 +151,8 @@ def _samples_follow(circuit: Circuit, leaves: Mapping[str, Build], draws: int, s
             table = Enumeration(circuit, root, leaves, ENUMERABLE).enumerate()
         except CircuitError:
             return
-        likely = max(table, key=table.__getitem__)
-        for known in ({}, {0: likely[0]}, {len(likely) - 1: likely[-1]}):
+        ends = sorted({0, len(circuit.variables) - 1})
+        for known in ({}, *({v: _rarest(table, v)} for v in ends)):  # what is rare moves posteriors the most
             agreeing = {row: p for row, p in table.items() if all(row[v] == value for v, value in known.items())}
             named = {circuit.variables[v]: value for v, value in known.items()}
             drawn = model.root(root).given(named).sample(draws, torch.Generator().manual_seed(seed + root))[:, 0]
@@ -161,6 +161,14 @@ def _samples_follow(circuit: Circuit, leaves: Mapping[str, Build], draws: int, s
                 raise AssertionError(
                     f"samples from root {root} given {named or 'nothing'} do not follow the circuit (p = {pvalue:.2g})"
                 )
+
+
+def _rarest(table: Mapping[tuple[float, ...], float], variable: int) -> float:
+    """The least probable of a variable's possible values."""
+    masses: dict[float, float] = {}
+    for row, p in table.items():
+        masses[row[variable]] = masses.get(row[variable], 0.0) + p
+    return min((value for value, mass in masses.items() if mass > 0), key=masses.__getitem__)
 
 
 def _pvalue(drawn: Tensor, table: Mapping[tuple[float, ...], float]) -> float:

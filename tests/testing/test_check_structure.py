@@ -11,7 +11,7 @@ from pcircuits.testing.oracle import LEAVES, FiniteLeaf
 
 
 def simplices(seed, *shape):
-    value = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.1
+    value = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) ** 3 + 0.01
     return value / value.sum(-1, keepdim=True)
 
 
