@@ -168,7 +168,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "missing-is-zero", "leaves take a missing value for an observed 0", "pcircuits/program/reports.py",
         "return family.log_prob(evidence[0], evidence[1], parameters)",
-        "return family.log_prob(evidence[0], torch.ones_like(evidence[1]), parameters)",
+        "return family.log_prob(evidence[0], evidence[1] | True, parameters)",
         (f"{TABLE}::test_log_prob[rain-all rewrites]",),
     ),
     Mutant(
@@ -240,6 +240,12 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{KILLERS}::test_flows_of_several_parents_add_up",),
     ),
     Mutant(
+        "overwritten-flow-of-a-unit", "a unit that one sum reads twice keeps the flow of one reading", FETCH,
+        "part, accumulate=True)",
+        "part, accumulate=False)",
+        (f"{KILLERS}::test_flows_of_a_unit_that_is_wired_twice_add_up",),
+    ),
+    Mutant(
         "variance-within", "the variance forgets how far the components' means lie apart",
         "pcircuits/queries/moments.py",
         "spread = variances + (means - self.mean[:, None, columns]) ** 2",
@@ -288,6 +294,13 @@ MUTANTS: tuple[Mutant, ...] = (
         "return torch.stack(conditionals, 1) + self.class_probs.log()",
         "return torch.stack(conditionals, 1)",
         ("tests/vq_priors/test_prior_laws.py::test_marginal_is_the_sum_over_classes",),
+    ),
+    Mutant(
+        "uniform-start", "the running class posterior forgets log p(c) where it starts",
+        "vq_sources/priors/class_marginal.py",
+        "log_joint = self.class_probs.log().expand(batch, -1)",
+        "log_joint = torch.zeros_like(self.class_probs).expand(batch, -1)",
+        ("tests/vq_priors/test_prior_suite.py::test_the_marginal_starts_from_unequal_classes",),
     ),
     Mutant(
         "stuck-classes", "the class posterior is not updated by the symbols seen",

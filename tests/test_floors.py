@@ -20,7 +20,7 @@ FLOORS = {
         ["models", "priors", "quantizers", "data"],
         ["selection"],
         ["distil", "finetune", "fitting", "metrics"],
-        ["cli", "report"],
+        ["cli", "report", "testing"],
     ],
 }
 EXCEPTIONS = {("pcircuits.circuit.circuit", "pcircuits.queries.compiled")}

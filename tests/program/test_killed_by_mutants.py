@@ -146,3 +146,14 @@ def test_a_zero_of_a_simplex_is_exact(rewrites):
     for made in (circuit, dense):
         model = made.compile(dtype=torch.float64, rewrites=rewrites)
         assert model.log_prob(torch.tensor([[0.0], [1.0]], dtype=torch.float64)).tolist() == [-math.inf, 0.0]
+
+
+@pytest.mark.parametrize("rewrites", [None, []], ids=["rewritten", "plain"])
+def test_flows_of_a_unit_that_is_wired_twice_add_up(rewrites):
+    """One column read twice by one sum, unit by unit: its flow is the sum of both weights."""
+    units = pc.Bernoulli("a", [0.1, 0.7]).sum([[0.5, 0.5], [0.25, 0.75]])
+    circuit = pc.Circuit(units[0, [1, 0, 1]].sum([0.3, 0.3, 0.4]))
+    model = circuit.compile(dtype=torch.float64, rewrites=rewrites)
+    assert model.mean().item() == pytest.approx(0.3 * 0.4 + 0.7 * (0.25 * 0.1 + 0.75 * 0.7), rel=1e-12)
+    shares = model.posterior(circuit.sums[0])[0].sum(-1)
+    assert shares.tolist() == pytest.approx([0.3, 0.7], rel=1e-12)

@@ -1,6 +1,8 @@
 """What the strategies draw: the variety that they promise."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import pcircuits as pc
 from pcircuits.circuit.units import Mix, Outer, Product, Sum, Wiring
 from pcircuits.parameters import simplex
 from pcircuits.testing import Enumeration, Oracle
+from pcircuits.testing.drawing import Seeded, draw_circuit, draw_deterministic
 from pcircuits.testing.strategies import boxes, broken_circuits, circuits, evidence, histogram, is_shared, rows
 
 SAMPLE = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -151,3 +154,23 @@ def test_the_histogram(some):
     assert not is_shared(tree)
     assert histogram([tree, tree]).splitlines()[1].split() == ["1", "2", "0"]
     assert histogram(some).splitlines()[-1].startswith("depth >= 4 and shared: ")
+
+
+def test_the_command_prints_the_histogram():
+    printed = subprocess.run(
+        [sys.executable, "-m", "pcircuits.testing.strategies", "100"], capture_output=True, text=True, check=True
+    ).stdout
+    *_, last = printed.splitlines()
+    deep, total = (int(n) for n in last.removeprefix("depth >= 4 and shared: ").split(" of "))
+    assert total == 100
+    assert deep >= total / 5
+
+
+def test_a_seed_alone_draws_circuits_of_the_same_kind():
+    some = [draw_circuit(Seeded(0, i), max_roots=3) for i in range(300)]
+    assert sum(circuit.summary().depth >= 4 and is_shared(circuit) for circuit in some) >= 60
+    assert all(circuit.check().smooth and circuit.check().decomposable for circuit in some[:50])
+    assert [str(c.summary()) for c in some[:5]] == [
+        str(draw_circuit(Seeded(0, i), max_roots=3).summary()) for i in range(5)
+    ]
+    assert all(draw_deterministic(Seeded(0, i)).check().deterministic for i in range(20))

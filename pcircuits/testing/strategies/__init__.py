@@ -8,7 +8,7 @@ except ImportError as error:
 from pcircuits.testing.strategies.broken import broken_circuits
 from pcircuits.testing.strategies.deterministic import deterministic_circuits
 from pcircuits.testing.strategies.evidence import boxes, evidence, rows
-from pcircuits.testing.strategies.histogram import histogram, is_shared
+from pcircuits.testing.strategies.histogram import examples, histogram, is_shared
 from pcircuits.testing.strategies.random_circuits import circuits
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "circuits",
     "deterministic_circuits",
     "evidence",
+    "examples",
     "histogram",
     "is_shared",
     "rows",

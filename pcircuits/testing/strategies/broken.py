@@ -11,8 +11,8 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Mix, Product, Sum, Units
 from pcircuits.parameters import Parameter, nonnegative
 from pcircuits.scope import Variable
-from pcircuits.testing.strategies.ingredients import Draw
-from pcircuits.testing.strategies.random_circuits import Builder
+from pcircuits.testing.drawing.growing import Builder
+from pcircuits.testing.strategies.drawn import Draw, Drawn
 
 __all__ = ["broken_circuits"]
 
@@ -32,7 +32,7 @@ def broken_circuits(draw: Draw) -> tuple[Circuit, Broken]:
     ...     assert not getattr(circuit.check(), what)
     >>> test()
     """
-    builder = Builder(draw, {"a": 2, "b": 2, "c": None, "d": 3, "e": None})
+    builder = Builder(Drawn(draw), {"a": 2, "b": 2, "c": None, "d": 3, "e": None})
     one, other = builder.one_of(PAIRS)
     u, v = (builder.region(scope, builder.integer(0, 2)) for scope in (one, other))
     what: Broken = builder.one_of(("smooth", "decomposable"))

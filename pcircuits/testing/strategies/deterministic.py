@@ -4,55 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from pcircuits.circuit.algebra import concat
 from pcircuits.circuit.circuit import Circuit
-from pcircuits.circuit.leaves import Indicator
-from pcircuits.circuit.units import Product, Units
-from pcircuits.scope import Variable
-from pcircuits.testing.strategies.ingredients import Draw, Ingredients, draw_variables
+from pcircuits.testing.drawing.diagrams import draw_deterministic
+from pcircuits.testing.strategies.drawn import Draw, Drawn
 
 __all__ = ["deterministic_circuits"]
-
-
-class _Diagram(Ingredients):
-    """Grows (1, 1) units of a given scope, each deterministic; what was grown before may be used again."""
-
-    def __init__(self, draw: Draw, kinds: dict[Variable, int | None]) -> None:
-        super().__init__(draw, kinds)
-        self._grown: dict[frozenset[Variable], list[Units]] = {}
-
-    def unit(self, scope: tuple[Variable, ...]) -> Units:
-        known = self._grown.setdefault(frozenset(scope), [])
-        if len(known) > 2 or (known and self.flag()):
-            return self.one_of(known)
-        known.append(self._grow(scope))
-        return known[-1]
-
-    def _grow(self, scope: tuple[Variable, ...]) -> Units:
-        gates = [label for label in scope if self.kinds[label] is not None]
-        if len(scope) == 1 and (not gates or not self.flag()):
-            return self.leaves(scope, 1)
-        if not gates or (len(scope) > 1 and self.integer(0, 3) == 3):
-            return Product([self.unit(part) for part in self.split(scope, 2)])
-        return self._branch(self.one_of(gates), scope)
-
-    def _branch(self, gate: Variable, scope: tuple[Variable, ...]) -> Units:
-        """Σ_s w_s · [gate = s] · (a unit of the other variables)."""
-        states = self.kinds[gate]
-        assert states is not None
-        rest = tuple(label for label in scope if label != gate)
-        if self.flag():  # one array of indicators, one dense sum
-            indicators: Units = Indicator(gate, list(range(states)))
-            if rest:
-                indicators = Product([indicators, concat([self.unit(rest) for _ in range(states)], axis="width")])
-            return indicators.sum(self.weights((states,)))
-        terms: list[Units] = [Indicator(gate, s) for s in range(states)]
-        if rest:
-            terms = [Product([term, self.unit(rest)]) for term in terms]
-        total = 0.5 * terms[0]
-        for term in terms[1:]:
-            total = total + self.number() * term
-        return total.units  # type: ignore[union-attr]
 
 
 @st.composite
@@ -66,5 +22,4 @@ def deterministic_circuits(draw: Draw, densities: bool = True, max_variables: in
     ...     assert circuit.check().deterministic
     >>> test()
     """
-    kinds = draw_variables(draw, max_variables, max_states, densities)
-    return Circuit(_Diagram(draw, kinds).unit(tuple(kinds)))
+    return draw_deterministic(Drawn(draw), densities, max_variables, max_states)

@@ -10,26 +10,16 @@ from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.scope import Variable
-from pcircuits.testing.oracle import NormalLeaf, Oracle
-from pcircuits.testing.strategies.ingredients import Draw
+from pcircuits.testing.drawing.values import telling_values
+from pcircuits.testing.oracle import Oracle
+from pcircuits.testing.strategies.drawn import Draw
 
 __all__ = ["boxes", "evidence", "rows"]
 
 
 def _values(circuit: Circuit) -> dict[Variable, st.SearchStrategy[float]]:
-    """For each variable the values to draw from: all of its states, or points near and far from its densities."""
-    return {label: _of(circuit, oracle, label) for oracle in [Oracle(circuit)] for label in circuit.variables}
-
-
-def _of(circuit: Circuit, oracle: Oracle, label: Variable) -> st.SearchStrategy[float]:
-    normals = [leaf for leaf in oracle.leaves_of[label] if isinstance(leaf, NormalLeaf)]
-    if normals:
-        points = [leaf.loc + z * leaf.scale for leaf in normals[:4] for z in (0.0, -0.7, 1.9, 60.0)]
-        return st.sampled_from(points)
-    declared = [a.family.states for a in circuit.inputs if any(label in scope for scope in a.variables)]
-    states = max((s for s in declared if s is not None), default=0)
-    seen = int(max(oracle.candidates(label)))
-    return st.sampled_from([float(s) for s in range(states or seen + 2)])  # indicators alone: one state that none has
+    """For each variable the values to draw from."""
+    return {label: st.sampled_from(values) for label, values in telling_values(Oracle(circuit)).items()}
 
 
 @st.composite

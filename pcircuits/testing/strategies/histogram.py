@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import TypeVar
+
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units, Wiring
 
-__all__ = ["histogram", "is_shared"]
+__all__ = ["examples", "histogram", "is_shared"]
+
+T = TypeVar("T")
 
 
 def is_shared(circuit: Circuit) -> bool:
@@ -54,3 +60,21 @@ def histogram(circuits: Iterable[Circuit]) -> str:
     lines += [f"{depth:5d}  {counts[depth, False]:5d}  {counts[depth, True]:6d}" for depth in depths]
     deep = sum(count for (depth, shared), count in counts.items() if depth >= 4 and shared)
     return "\n".join([*lines, f"depth >= 4 and shared: {deep} of {sum(counts.values())}"])
+
+
+def examples(strategy: st.SearchStrategy[T], count: int) -> list[T]:
+    """Examples of a strategy, as many as hypothesis finds up to `count`, the same in every run.
+
+    >>> examples(st.booleans(), 10)
+    [False, True]
+    """
+    found: list[T] = []
+
+    @seed(7)
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(strategy)
+    def collect(example: T) -> None:
+        found.append(example)
+
+    collect()
+    return found

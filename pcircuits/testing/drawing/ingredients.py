@@ -1,14 +1,13 @@
-"""What random circuits are made of: structure drawn through hypothesis, so that it shrinks, and numbers in bulk."""
+"""What random circuits are made of: structure from single choices, which can shrink, and numbers in bulk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 import torch
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,10 +17,10 @@ from pcircuits.families import Bernoulli, Categorical, DiscretizedLogistic, Disc
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Constraint, Parameter, nonnegative, simplex
 from pcircuits.scope import Variable
+from pcircuits.testing.drawing.choices import Choices
 
-__all__ = ["Draw", "Ingredients", "draw_variables"]
+__all__ = ["Ingredients", "draw_variables"]
 
-Draw = Callable[[st.SearchStrategy[object]], object]
 Array = NDArray[np.float64]
 T = TypeVar("T")
 
@@ -34,12 +33,12 @@ class Ingredients:
 
     **Arguments**
 
-    - `draw`: the draw function of a hypothesis composite.
+    - `choices`: where decisions come from.
     - `kinds`: for each variable its number of states, or None for a density.
     """
 
-    def __init__(self, draw: Draw, kinds: dict[Variable, int | None]) -> None:
-        self.draw = draw
+    def __init__(self, choices: Choices, kinds: dict[Variable, int | None]) -> None:
+        self.choices = choices
         self.kinds = kinds
         self.numbers = np.random.default_rng(self.integer(0, 2**32 - 1))
         self.extreme = self.integer(0, 3) == 3
@@ -47,13 +46,11 @@ class Ingredients:
 
     def integer(self, low: int, high: int) -> int:
         """An integer in [low, high]; shrinks to `low`."""
-        value = self.draw(st.integers(low, high))
-        assert isinstance(value, int)
-        return value
+        return self.choices.integer(low, high)
 
     def flag(self) -> bool:
         """A coin; shrinks to False."""
-        return bool(self.draw(st.booleans()))
+        return self.choices.flag()
 
     def one_of(self, options: Sequence[T]) -> T:
         """One of the options; shrinks to the first."""
@@ -148,22 +145,18 @@ class Ingredients:
         return kept.astype(np.float64)
 
 
-def draw_variables(draw: Draw, max_variables: int, max_states: int, densities: bool) -> dict[Variable, int | None]:
+def draw_variables(
+    choices: Choices, max_variables: int, max_states: int, densities: bool
+) -> dict[Variable, int | None]:
     """Labels with their number of states (None: a density), few enough for enumeration."""
-    count = draw(st.integers(1, max_variables))
-    assert isinstance(count, int)
-    named = draw(st.booleans())
+    count, named = choices.integer(1, max_variables), choices.flag()
     labels: list[Variable] = [f"x{i}" if named else 3 * i - 2 for i in range(count)]
-    kind: st.SearchStrategy[object] = st.integers(2, max_states)
-    if densities:
-        kind = kind | st.none()
     kinds: dict[Variable, int | None] = {}
     assignments = 1
     for label in labels:
-        states = draw(kind)
-        assert states is None or isinstance(states, int)
-        if states is not None:
-            states = min(states, max(2, MAX_ASSIGNMENTS // assignments))
+        states = None
+        if not (densities and choices.flag()):
+            states = min(choices.integer(2, max_states), max(2, MAX_ASSIGNMENTS // assignments))
             assignments *= states
         kinds[label] = states
     return kinds
