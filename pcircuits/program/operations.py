@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
@@ -178,10 +178,14 @@ class Operation(ABC):
         joined = {name: value.joined([t[name] for t in theirs]) for name, value in self.by_row().items()}
         return self.with_rows(self.count + sum(other.count for other in others), joined)
 
+    def reading(self: Op, turned: Callable[[Reads], Reads]) -> Op:
+        """The operation with its reads replaced."""
+        by_row = {n: turned(v) if isinstance(v, Reads) else v for n, v in self.by_row().items()}
+        return self.with_rows(self.count, by_row)
+
     def moved(self: Op, first: int, new: Index) -> Op:
         """The operation at row `first`, after the rows it reads moved: old row i is now row new[i]."""
-        by_row = {n: v.renumbered(new) if isinstance(v, Reads) else v for n, v in self.by_row().items()}
-        return replace(self.with_rows(self.count, by_row), first=first)
+        return replace(self.reading(lambda reads: reads.renumbered(new)), first=first)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,11 +310,12 @@ class FusedOp(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureOp(Operation):
-    """Dense sums over the width of a fused product that nothing else reads; weight rows are (O, K)."""
+    """Dense sums over the width of a fused product that nothing else reads; `sums` weight rows of (O, K) to each row."""
 
     product: FusedOp
     weights: ParameterRows
     inputs: int
+    sums: int
 
     def by_row(self) -> Mapping[str, RowWise]:
         return {"weights": self.weights}
@@ -320,7 +325,8 @@ class MixtureOp(Operation):
         return replace(self, **by_row)
 
     def take(self, order: Index) -> MixtureOp:
-        return replace(self, count=len(order), product=self.product.take(order), weights=self.weights.take(order))
+        weights = (order[:, None] * self.sums + np.arange(self.sums)).ravel()
+        return replace(self, count=len(order), product=self.product.take(order), weights=self.weights.take(weights))
 
     def parameter_rows(self) -> list[ParameterRows]:
         return [*self.product.parameter_rows(), self.weights]

@@ -235,14 +235,17 @@ class Program(nn.Module):
                     visits[step.index] = []
         return choice.assignment
 
-    def rows_of(self, array: Units) -> list[tuple[int, int]]:
-        """For each region of an array of sums, its step and its row there; (-1, -1) where the root does not need it."""
+    def rows_of(self, array: Units) -> list[tuple[int, int, int]]:
+        """For each region of an array of sums, its step, its row there and its first column.
+
+        (-1, -1, 0) where the root does not need it.
+        """
         reads = self.places[id(array)]
-        assert reads.columns is None
-        rows = reads.rows.ravel()
+        rows = reads.rows.reshape(array.regions, -1)[:, 0]
+        columns = np.zeros_like(rows) if reads.columns is None else reads.columns.reshape(array.regions, -1)[:, 0]
         step = np.where(rows < 0, -1, self.locations.step[rows])
         row = np.where(rows < 0, -1, self.locations.row[rows])
-        return list(zip(step.tolist(), row.tolist(), strict=True))
+        return list(zip(step.tolist(), row.tolist(), columns.tolist(), strict=True))
 
 
 def _locate(lowered: Lowered) -> Locations:

@@ -21,17 +21,18 @@ __all__ = ["posterior"]
 class _Edges(Reader):
     """Flows into the inputs of an array's sum units, (B, R, O, A)."""
 
-    def __init__(self, rows: list[tuple[int, int]], total: Tensor) -> None:
+    def __init__(self, rows: list[tuple[int, int, int]], total: Tensor) -> None:
         self.rows, self.total = rows, total
 
     def edges(self, step: int, rows: slice, begin: int, flows: Callable[[], Tensor]) -> None:
-        if all(step != own for own, _ in self.rows):
+        if all(step != own for own, _, _ in self.rows):
             return
         made = flows()
         end = begin + made.shape[-1]
-        for region, (own, row) in enumerate(self.rows):
+        outputs = self.total.shape[2]
+        for region, (own, row, column) in enumerate(self.rows):
             if own == step:
-                self.total[rows, region, :, begin:end] = made[row]
+                self.total[rows, region, :, begin:end] = made[row][:, column : column + outputs]
 
 
 def posterior(question: Question, units: object) -> Tensor:

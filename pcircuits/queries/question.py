@@ -31,13 +31,14 @@ class Engine:
     def deterministic_sums(self) -> list[Maximise]:
         """For each step, which rows are sums proved deterministic."""
         flags = self.circuit.check().determinism.regions
-        masks = [torch.zeros(step.count, dtype=torch.bool, device=self.device) for step in self.program.ordered()]
+        masks = [torch.ones(step.count, dtype=torch.bool, device=self.device) for step in self.program.ordered()]
+        summed = set()
         for array in self.circuit.sums:
-            for region, (step, row) in enumerate(self.program.rows_of(array)):
-                if step < 0:
-                    continue
-                masks[step][row] = bool(flags[id(array)][region])
-        return [mask if bool(mask.any()) else False for mask in masks]
+            for region, (step, row, _) in enumerate(self.program.rows_of(array)):
+                if step >= 0:
+                    summed.add(step)
+                    masks[step][row] &= bool(flags[id(array)][region])
+        return [mask if n in summed and bool(mask.any()) else False for n, mask in enumerate(masks)]
 
     def read(self, given: object) -> Evidence:
         """Evidence in any of its forms."""

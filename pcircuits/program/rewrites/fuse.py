@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcircuits.program.operations import FusedOp, Index, InputOp, Lowered, MixtureOp, Operation, ProductOp, SumOp
+from pcircuits.program.operations import FusedOp, Index, InputOp, Lowered, MixtureOp, Operation, ProductOp, Reads, SumOp
 from pcircuits.program.rewrites.renumber import reordered
 
 __all__ = ["fuse"]
@@ -50,24 +50,53 @@ def _leaves(operations: list[Operation], owner: Index, rows: Index) -> InputOp |
 
 
 def _fuse_sums(lowered: Lowered) -> Lowered:
+    """Sums over one fused product become one, with all of their outputs; readers find theirs by column."""
     readers, owner = _readers(lowered), lowered.owners()
     mixtures: dict[int, MixtureOp] = {}
     gone: set[int] = set()
+    row_of, shift = np.arange(lowered.total_rows), np.zeros(lowered.total_rows, np.int64)
     for number, op in enumerate(lowered.operations):
         if isinstance(op, SumOp) and op.edges.columns is None:
             rows = op.edges.rows.ravel()
-            below = lowered.operations[owner[rows[0]]]
-            together = len(rows) == below.count and (owner[rows] == owner[rows[0]]).all()
-            if isinstance(below, FusedOp) and together and (readers[rows] == 1).all():
+            below, children = lowered.operations[owner[rows[0]]], np.unique(rows)
+            sums = len(rows) // len(children)
+            together = len(children) == below.count and (owner[rows] == owner[rows[0]]).all()
+            if isinstance(below, FusedOp) and together and (readers[children] == sums).all():
                 gone.add(int(owner[rows[0]]))
-                product = below.take(rows - below.first)
+                order = np.argsort(rows, kind="stable")
                 mixtures[number] = MixtureOp(
-                    first=op.first, count=op.count, width=op.width, depth=0,
-                    product=product, weights=op.weights, inputs=op.inputs,
+                    first=op.first, count=len(children), width=sums * op.width, depth=0,
+                    product=below.take(children - below.first), weights=op.weights.take(order),
+                    inputs=op.inputs, sums=sums,
                 )  # fmt: skip
+                place = np.empty(len(rows), np.int64)
+                place[order] = np.arange(len(rows))
+                own = slice(op.first, op.first + op.count)
+                row_of[own], shift[own] = op.first + place // sums, place % sums * op.width
+    lowered = _by_column(lowered, row_of, shift)
     kept = [(mixtures.get(n, op), op) for n, op in enumerate(lowered.operations) if n not in gone]
-    moved = [np.arange(old.first, old.first + old.count) for _, old in kept]
+    moved = [np.arange(old.first, old.first + new.count) for new, old in kept]
     return reordered(lowered, [new for new, _ in kept], moved)
+
+
+def _by_column(lowered: Lowered, row_of: Index, shift: Index) -> Lowered:
+    """The program where row i is read as the columns from shift[i] of row row_of[i]."""
+    if not shift.any():
+        return lowered
+    widths = np.concatenate([np.full(op.count, op.width) for op in lowered.operations])
+
+    def turned(reads: Reads) -> Reads:
+        rows = reads.rows
+        if not shift[rows].any() and (row_of[rows] == rows).all():
+            return reads
+        if reads.columns is not None:
+            return Reads(row_of[rows], reads.columns + shift[rows])
+        columns = np.arange(widths[rows.ravel()[0]])
+        return Reads(np.repeat(row_of[rows][..., None], len(columns), -1), shift[rows][..., None] + columns)
+
+    operations = [op.reading(turned) for op in lowered.operations]
+    places = {key: turned(reads) for key, reads in lowered.places.items()}
+    return Lowered(operations, turned(lowered.root), places)
 
 
 def _readers(lowered: Lowered) -> Index:

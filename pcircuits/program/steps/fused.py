@@ -73,7 +73,7 @@ class MixtureStep(Step):
         super().__init__(index, op.count, op.width)
         self.inputs = op.inputs
         self.product = LeafProducts(op.product, build)
-        self.weights = Weights(build.pools.view(op.weights))
+        self.weights = Weights(build.pools.view(op.weights), op.sums)
         self.chunked = build.chunked
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:

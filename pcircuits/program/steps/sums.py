@@ -38,15 +38,16 @@ def edge_flows(terms: Tensor, total: Tensor, flow: Tensor) -> Tensor:
 
 
 class Weights(nn.Module):
-    """Weights (R, ..., K) of sums, in logs and relative to the largest of their row."""
+    """Weights (R, O, K) of sums, in logs and relative to the largest of their row; a row may be made of several."""
 
-    def __init__(self, view: ParameterView) -> None:
+    def __init__(self, view: ParameterView, joined: int = 1) -> None:
         super().__init__()
-        self.view = view
+        self.view, self.joined = view, joined
 
     def logs(self, held: Held) -> Tensor:
-        """log weights."""
-        return self.view.logs(held)
+        """log weights, (R, O, K)."""
+        logs = self.view.logs(held)
+        return logs if self.joined == 1 else logs.reshape(-1, self.joined * logs.shape[1], logs.shape[2])
 
     def relative(self, held: Held) -> tuple[Tensor, Tensor]:
         """Weights over the largest of each row, and the log of that, (R, 1, 1)."""
