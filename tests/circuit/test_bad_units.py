@@ -129,6 +129,12 @@ def test_what_cannot_be_multiplied_is_a_type_error(other):
         A * other
 
 
+@pytest.mark.parametrize("units", [AB, AB.prod(), 0.5 * A + 0.5 * A])
+def test_units_are_selected_and_not_iterated_over(units):
+    with pytest.raises(TypeError, match=r"is not iterable: select its regions one by one with u\[r\]"):
+        list(units)
+
+
 def test_what_cannot_be_added_is_a_type_error():
     for other in (1.0, "a", np.ones(3)):
         with pytest.raises(TypeError):
