@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replacing", "write_whole"]
+__all__ = ["make_folder", "replacing", "write_whole"]
 
 
 @contextmanager
@@ -22,6 +22,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     with _through(path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp"), path) as file:
         yield file
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    **Raises** `OSError` naming `path`, where it cannot be made: a file is in its place, or nobody may write there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "a file has its name" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise OSError(error.errno, f"the folder cannot be made ({reason}), choose another", str(path)) from error
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

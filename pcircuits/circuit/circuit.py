@@ -11,6 +11,7 @@ import torch
 from pcircuits.circuit.algebra import Combination, as_units, concat
 from pcircuits.circuit.reach import Regions, used_regions
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.devices import available_device
 from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_variables, columns, order
@@ -89,6 +90,8 @@ class Circuit:
         variables: Sequence[Variable] | None = None,
     ) -> None:
         if isinstance(root, Sequence):
+            if not root:
+                raise CircuitError("a circuit needs a root, and the list of roots is empty: give one or more units")
             root = concat(root, axis="width") if len(root) != 1 else root[0]
         self.root = as_units(root)
         if self.root.regions != 1:
@@ -286,11 +289,13 @@ class Circuit:
         - `memory`: a bound in bytes on what is live in a pass beside parameters and results; by default 512 MiB.
         - `rewrites`: which rewrites to apply, among "fold", "fuse", "layout", "chunk"; by default all of them.
 
-        **Raises** `PropertyError` unless the circuit is smooth, decomposable and homogeneous, with the witness.
+        **Raises** `PropertyError` unless the circuit is smooth, decomposable and homogeneous, with the witness;
+        `CircuitError` for a device that is not there, and other options that do not exist.
         """
         from pcircuits.queries.compiled import compile_circuit
 
-        return compile_circuit(self, dtype, device, memory, rewrites)
+        place = None if device is None else available_device(device)
+        return compile_circuit(self, dtype, place, memory, rewrites)
 
     def __repr__(self) -> str:
         return f"Circuit({len(self.variables)} variables, {len(self.arrays)} arrays, {self.num_roots} root{'s' if self.num_roots > 1 else ''})"  # fmt: skip  # noqa: E501

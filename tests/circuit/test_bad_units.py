@@ -33,7 +33,7 @@ AB = pc.Bernoulli(["a", "b"], [[0.1, 0.2], [0.3, 0.4]])
         (lambda: pc.concat([A, "b"], axis="width"), "units were wanted, not str"),
         (lambda: pc.mixture([0.5, 0.5], [A, 3.0]), "units were wanted, not float"),
         (lambda: pc.Circuit(3.0), "units were wanted, not float"),
-        (lambda: pc.Circuit([]), "at least one array"),
+        (lambda: pc.Circuit([]), "the list of roots is empty"),
         (lambda: pc.Circuit(AB), r"2 regions; a circuit has one.* u.prod\(\)"),
         (lambda: pc.Normal(0, torch.zeros(1, 0), 1.0), "holds no units"),
     ],

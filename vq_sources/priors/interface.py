@@ -165,8 +165,12 @@ class AutoregressivePrior(nn.Module, ABC):
         return state.prefix
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The mean negative log-likelihood of a batch of codes (B, P) and labels (B,), in nats for each code grid."""
-        codes, labels = batch
+        """The mean negative log-likelihood of a batch of codes (B, P) and labels (B,), in nats for each code grid.
+
+        **Raises** `SelectionError` for codes without labels where there are classes; `DataError` for codes and labels that
+        do not fit.
+        """
+        codes, labels = batch if len(batch) == 2 else (batch[0], None)
         check_codes(codes, self.cardinalities)
         label = None if self.num_classes is None else self._labels(labels, len(codes))
         nll = -self._training_log_prob(codes.to(self.device), label).mean()
@@ -180,7 +184,7 @@ class AutoregressivePrior(nn.Module, ABC):
         """Take from the whole training split (codes (N, P), labels (N,)) what needs no gradient: here p(c)."""
         if self.num_classes is None:
             return
-        labels = self._labels(batch[1], len(batch[0]))
+        labels = self._labels(batch[1] if len(batch) == 2 else None, len(batch[0]))
         assert labels is not None
         counts = torch.bincount(labels, minlength=self.num_classes).to(torch.float64)
         self.class_probs.copy_(counts / counts.sum())
