@@ -90,7 +90,7 @@ def discrete_bpd(model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], leve
             return _bits(model.log_prob(observations(model.circuit, images, levels)), images)
         _check(images, levels)
         lower, upper = bin_bounds(images.flatten(1), levels)
-        nothing = torch.full((1, images[0].numel()), torch.nan)
+        nothing = torch.full((1, len(model.circuit.variables)), torch.nan)
         return _bits(
             model.log_probability(lower, upper) + model.log_prob(nothing), images
         )  # log_probability divides by it
