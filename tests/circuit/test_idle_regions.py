@@ -153,3 +153,11 @@ def test_graphs_and_counts_are_of_all_units_that_the_arrays_hold():
     reached = nx.descendants(graph, root)
     assert {unit.region for unit in reached if unit.array is units} == set(circuit.used(units).nonzero()[0].tolist())
     assert {graph.nodes[circuit.unit(units, r)]["scope"] for r in range(6)} == {frozenset([r]) for r in range(6)}
+
+
+def test_what_only_inputs_of_weight_zero_made_use_of_goes_with_them():
+    units = pc.concat([pc.Bernoulli("a", 0.25), pc.Bernoulli("a", 0.5)], axis="regions")
+    circuit = pc.Circuit(2.0 * units[0] + 0.0 * units[1])
+    made = normalise(circuit)
+    assert sum(array.regions for array in made.inputs) == 1
+    assert all(made.used(array).all() for array in made.arrays)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit
-from pcircuits.scope import Variable
+from pcircuits.scope import OPEN_ENDED, Variable
 from pcircuits.testing.oracle import NormalLeaf, Oracle
 from pcircuits.testing.strategies.ingredients import Draw
 
@@ -26,10 +26,10 @@ def _of(circuit: Circuit, oracle: Oracle, label: Variable) -> st.SearchStrategy[
     if normals:
         points = [leaf.loc + z * leaf.scale for leaf in normals[:4] for z in (0.0, -0.7, 1.9, 60.0)]
         return st.sampled_from(points)
-    declared = [a.family.states for a in circuit.inputs if any(label in scope for scope in a.variables)]
-    states = max((s for s in declared if s is not None), default=0)
-    seen = int(max(oracle.candidates(label)))
-    return st.sampled_from([float(s) for s in range(states or seen + 2)])  # indicators alone: one state that none has
+    states = circuit.states[circuit.column_of[label]]
+    if states == OPEN_ENDED:  # indicators alone: one state that none has
+        states = int(max(oracle.candidates(label))) + 2
+    return st.sampled_from([float(s) for s in range(states)])
 
 
 @st.composite
