@@ -24,7 +24,7 @@ from pcircuits.errors import CircuitError, EvidenceError, FileFormatError, Param
 from pcircuits.evidence import Evidence
 from pcircuits.io import SavableSource, load, save
 from pcircuits.networkx import to_networkx
-from pcircuits.parameters import Parameter, Source, Sourced, nonnegative, positive, real, simplex, unit_interval
+from pcircuits.parameters import Parameter, Source, Sourced, fixed, nonnegative, positive, real, simplex, unit_interval
 from pcircuits.queries.compiled import CompiledCircuit, Conditioned
 from pcircuits.queries.condition import condition
 from pcircuits.queries.maximum import Completion
@@ -66,6 +66,7 @@ __all__ = [
     "concat",
     "condition",
     "families",
+    "fixed",
     "inputs",
     "load",
     "marginalize",

@@ -56,14 +56,14 @@ class Evidence:
         if isinstance(given, Mapping):
             x, observed = _from_mapping(given, variables, dtype, device)
         elif isinstance(given, tuple) and len(given) == 2:
-            x, observed = _from_masked(given[0], given[1], len(variables.labels))
+            x, observed = _from_masked(given[0], given[1], variables)
         elif isinstance(given, Tensor):
             x = _shaped(given, len(variables.labels))
             observed = ~x.isnan() if x.dtype.is_floating_point else torch.ones_like(x, dtype=torch.bool)
         else:
             raise EvidenceError(
                 "evidence is a tensor (B, D) with NaN for what is missing, a pair (tensor, mask), or a dict from variables "
-                f"to values, not {type(given).__name__}"
+                f"to values, not {type(given).__name__}: torch.as_tensor(x) makes a tensor of numbers in another form"
             )
         x, observed = x.to(device=device, dtype=torch.promote_types(x.dtype, dtype)), observed.to(device)
         _check(x, observed, variables)
@@ -102,19 +102,31 @@ class Evidence:
 def _shaped(x: Tensor, columns: int) -> Tensor:
     x = x.unsqueeze(0) if x.ndim == 1 and x.shape[0] == columns else x
     if x.ndim != 2 or x.shape[1] != columns:
-        raise EvidenceError(f"evidence has shape {tuple(x.shape)}; it needs (B, {columns}), a column for each variable")
+        raise EvidenceError(
+            f"evidence has shape {tuple(x.shape)}; it needs (B, {columns}), a column for each variable, NaN where one is "
+            "missing"
+        )
     return x
 
 
-def _from_masked(x: object, observed: object, columns: int) -> tuple[Tensor, Tensor]:
+def _from_masked(x: object, observed: object, variables: Variables) -> tuple[Tensor, Tensor]:
     if not isinstance(x, Tensor) or not isinstance(observed, Tensor) or observed.dtype != torch.bool:
-        raise EvidenceError("evidence with a mask is a pair of tensors, the second bool (True is observed)")
+        raise EvidenceError(
+            "evidence with a mask is a pair of tensors, the second bool (True is observed), not "
+            f"({_kind(x)}, {_kind(observed)}): torch.as_tensor(...) makes tensors, and mask.bool() a mask"
+        )
+    columns = len(variables.labels)
     x, observed = _shaped(x, columns), _shaped(observed, columns)
     if x.shape != observed.shape:
-        raise EvidenceError(f"the evidence has shape {tuple(x.shape)}, its mask {tuple(observed.shape)}")
+        raise EvidenceError(
+            f"the evidence has shape {tuple(x.shape)}, its mask {tuple(observed.shape)}: they need the same, (B, {columns})"
+        )
     if x.dtype.is_floating_point and bool((x.isnan() & observed).any()):
         row, column = (x.isnan() & observed).nonzero()[0].tolist()
-        raise EvidenceError(f"row {row}, column {column} is NaN, but the mask says that it was observed")
+        raise EvidenceError(
+            f"row {row}: {variables.labels[column]!r} is NaN, but the mask says that it was observed: give it a value, or "
+            "False in the mask"
+        )
     return x, observed
 
 
@@ -128,7 +140,9 @@ def _from_mapping(
             raise EvidenceError(f"the value of {label!r} has shape {tuple(value.shape)}; it needs one number, or (B,)")
     lengths = {label: len(v) for label, v in zip(given, values, strict=True) if v.ndim == 1}
     if len(set(lengths.values())) > 1:
-        raise EvidenceError(f"the values have different lengths: {lengths}")
+        raise EvidenceError(
+            f"the values have different lengths: {lengths}: give equally many for each variable, or one number"
+        )
     rows = next(iter(lengths.values()), 1)
     wide = torch.float64 if any(v.dtype == torch.float64 for v in values) else dtype
     x = torch.full((rows, len(variables.labels)), torch.nan, dtype=wide, device=device)
@@ -160,6 +174,10 @@ def _check(x: Tensor, observed: Tensor, variables: Variables) -> None:
     raise EvidenceError(
         f"row {row}: {variables.labels[column]!r} is {x[row, column].item():g}; it needs {wants}, or NaN where it is missing"
     )
+
+
+def _kind(value: object) -> str:
+    return f"tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _shown(labels: Sequence[Variable]) -> str:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ __all__ = [
     "Parameter",
     "Source",
     "Sourced",
+    "as_numbers",
     "as_parameter",
     "fixed",
     "nonnegative",
@@ -119,7 +121,11 @@ class _NonNegative(Constraint):
 
 
 class _UnitInterval(Constraint):
-    """A probability. 0 and 1 are structural: logit ±inf stays there, with zero gradient."""
+    """A probability. 0 and 1 are structural: logit ±inf stays there, with zero gradient.
+
+    A trained probability p is known to the rounding of its dtype, so that 1 - p has a relative error of about eps / (1 - p):
+    1e-7 at p = 1 - 1e-9 in float64. Where that matters, let p be the small one of the two.
+    """
 
     name, wants = "unit_interval", "must be in [0, 1]"
 
@@ -197,8 +203,7 @@ class Parameter:
     name: str
 
     def __init__(self, value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter") -> None:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
-        tensor = tensor if tensor.dtype.is_floating_point else tensor.to(torch.float64)
+        tensor = as_numbers(value, name)
         object.__setattr__(self, "value", _owned(tensor.detach()))
         object.__setattr__(self, "constraint", constraint)
         object.__setattr__(self, "trainable", trainable and constraint is not fixed)
@@ -249,11 +254,24 @@ def as_parameter(value: object, constraint: Constraint, name: str) -> Parameter:
                 f"(it {constraint.wants}): make it with pcircuits.Parameter(value, pcircuits.{constraint.name})"
             )
         return value
+    return Parameter(value, constraint, name=name)
+
+
+def as_numbers(value: object, name: str) -> Tensor:
+    """Numbers as a floating-point tensor: tensors and arrays of floats keep their dtype, all else becomes float64.
+
+    The dtype says how far rounding may have taken a simplex from a sum of 1.
+
+    **Raises** `ParameterError` where these are no numbers.
+    """
     try:
-        tensor = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
+        if isinstance(value, Tensor | np.ndarray | np.floating):
+            # A copy: torch takes no arrays of negative strides, and warns of those that cannot be written.
+            tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
+            return tensor if tensor.dtype.is_floating_point else tensor.to(torch.float64)
+        return torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ParameterError(f"{name} is not a number or an array of numbers: {value!r}") from error
-    return Parameter(tensor, constraint, name=name)
 
 
 @runtime_checkable

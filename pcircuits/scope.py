@@ -7,10 +7,14 @@ from typing import TypeGuard
 
 from pcircuits.errors import ScopeError
 
-__all__ = ["Variable", "as_variables", "columns", "is_label", "order"]
+__all__ = ["OPEN_ENDED", "REAL", "Variable", "as_variables", "columns", "is_label", "order"]
 
 Variable = int | str
 """A label of a random variable."""
+OPEN_ENDED = 0
+"""In place of a number of states: any integer from 0."""
+REAL = -1
+"""In place of a number of states: a real number."""
 
 
 def is_label(value: object) -> TypeGuard[Variable]:
@@ -29,7 +33,7 @@ def as_variables(variables: object) -> tuple[Variable, ...]:
         if not is_label(label):
             raise ScopeError(f"a variable is an int or a str, not {label!r}")
     if not labels:
-        raise ScopeError("no variables were given: an input needs at least one")
+        raise ScopeError("no variables were given: at least one is needed")
     return labels
 
 

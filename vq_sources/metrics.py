@@ -13,6 +13,7 @@ import pcircuits as pc
 from pcircuits.queries.compiled import Queries
 from vq_sources.data.pixels import dequantise, scale
 from vq_sources.errors import DataError
+from vq_sources.protocols import check_images
 
 __all__ = ["Inpainting", "Sizes", "bin_bounds", "continuous_bpd", "discrete_bpd", "inpaint", "observations", "sizes"]
 
@@ -20,7 +21,22 @@ __all__ = ["Inpainting", "Sizes", "bin_bounds", "continuous_bpd", "discrete_bpd"
 def observations(
     circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, seed: int = 0
 ) -> Float[Tensor, "B D"]:
-    """Images as rows of the circuit's data: pixels for leaves over integers, (pixel + u) / L with seeded u for densities."""
+    """Images as rows of the circuit's data: pixels for leaves over integers, (pixel + u) / L with seeded u for densities.
+
+    **Arguments**
+
+    - `images`: (B, H, W) int64 in 0..L-1.
+    - `levels`: L.
+    - `seed`: of u ~ U[0, 1).
+
+    **Raises** `DataError` for images of another type, or of values outside of 0..L-1.
+
+    >>> circuit = pc.Circuit(pc.Normal(range(4), 0.5, 1.0).prod())
+    >>> x = observations(circuit, torch.tensor([[[0, 1], [2, 3]]]), levels=4)
+    >>> (x * 4).floor().tolist()
+    [[0.0, 1.0, 2.0, 3.0]]
+    """
+    _check(images, levels)
     flat = images.flatten(1)
     if _counts(circuit):
         return flat.to(torch.get_default_dtype())
@@ -33,6 +49,20 @@ def continuous_bpd(
     """−log2 p((x + u) / L) / D + log2 L, averaged over images; None for leaves over integers, which have no density.
 
     u ~ U[0, 1) is seeded and the same for every model. In expectation it upper-bounds the discrete one.
+
+    **Arguments**
+
+    - `images`: (B, H, W) int64 in 0..L-1.
+    - `levels`: L.
+    - `seed`: of u.
+
+    **Raises** `DataError` without images, and as `observations` does; `EvidenceError` for images of another size.
+
+    Theis, van den Oord and Bethge (2016), *A note on the evaluation of generative models*, §3.1.
+
+    >>> wide = pc.Circuit(pc.Normal(range(4), 0.5, 1e3).prod()).compile(dtype=torch.float64)
+    >>> round(continuous_bpd(wide, torch.zeros(1, 2, 2, dtype=torch.int64), levels=4), 3)  # log2(4 · 1000 · √2π)
+    13.292
     """
     if _counts(model.circuit):
         return None
@@ -42,25 +72,56 @@ def continuous_bpd(
 
 
 def discrete_bpd(model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], levels: int) -> float:
-    """−log2 P(x) / D, averaged over images: the probability of the integers, for densities that of their bins."""
+    """−log2 P(x) / D, averaged over images: the probability of the integers, for densities that of their bins.
+
+    **Arguments**
+
+    - `images`: (B, H, W) int64 in 0..L-1.
+    - `levels`: L.
+
+    **Raises** `DataError` without images, and as `observations` does; `EvidenceError` for images of another size.
+
+    >>> fair = pc.Circuit(pc.Categorical(range(4), torch.full((4, 1, 8), 1 / 8)).prod()).compile()
+    >>> round(discrete_bpd(fair, torch.zeros(1, 2, 2, dtype=torch.int64), levels=8), 6)
+    3.0
+    """
     with torch.no_grad():
         if _counts(model.circuit):
             return _bits(model.log_prob(observations(model.circuit, images, levels)), images)
+        _check(images, levels)
         lower, upper = bin_bounds(images.flatten(1), levels)
-        nothing = torch.full((1, images[0].numel()), torch.nan)
+        nothing = torch.full((1, len(model.circuit.variables)), torch.nan)
         return _bits(
             model.log_probability(lower, upper) + model.log_prob(nothing), images
         )  # log_probability divides by it
 
 
 def bin_bounds(pixels: Int64[Tensor, "B D"], levels: int) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
-    """The ends of the bins [v, v + 1) / L; those of the edge bins are infinite."""
+    """The ends of the bins [v, v + 1) / L; those of the edge bins are infinite.
+
+    >>> lower, upper = bin_bounds(torch.tensor([[0, 1, 3]]), levels=4)
+    >>> lower.tolist(), upper.tolist()
+    ([[-inf, 0.25, 0.75]], [[0.25, 0.5, inf]])
+    """
     lower, upper = pixels.double() / levels, (pixels.double() + 1) / levels
     return lower.masked_fill(pixels == 0, -torch.inf), upper.masked_fill(pixels == levels - 1, torch.inf)
 
 
 def _bits(log_prob: Tensor, images: Tensor) -> float:
+    _require_some(images)
     return -float(log_prob.double().mean()) / math.log(2) / images[0].numel()
+
+
+def _check(images: Tensor, levels: int) -> None:
+    if images.ndim != 3:
+        raise DataError(f"images must have shape (B, H, W), not {tuple(images.shape)}")
+    height, width = images.shape[1:]
+    check_images(images, (height, width), levels)
+
+
+def _require_some(images: Tensor) -> None:
+    if len(images) == 0:
+        raise DataError("there are no images to average over: give at least one")
 
 
 def _counts(circuit: pc.Circuit) -> bool:
@@ -93,10 +154,22 @@ def inpaint(
 ) -> Inpainting:
     """Exact conditional means and samples of hidden pixels given the visible ones.
 
-    **Raises** `DataError` where nothing, or everything, is hidden.
+    **Arguments**
+
+    - `images`: (B, H, W) int64 in 0..L-1.
+    - `visible`: (H, W), True where a pixel is seen.
+    - `levels`: L.
+    - `samples`: how many to draw for each image.
+
+    **Raises** `DataError` where nothing, or everything, is hidden, and without images.
+
+    >>> fair = pc.Circuit(pc.Categorical(range(2), torch.full((2, 1, 4), 1 / 4)).prod()).compile()
+    >>> inpaint(fair, torch.tensor([[[3, 0]]]), torch.tensor([[True, False]]), levels=4).conditional_bits
+    2.0
     """
     if not 0 < int(visible.sum()) < visible.numel():
         raise DataError("an inpainting needs both visible and hidden pixels")
+    _require_some(images)
     circuit = model.circuit
     x = observations(circuit, images, levels)
     mask = visible.flatten().expand(len(x), -1)
@@ -126,7 +199,11 @@ class Sizes:
 
 
 def sizes(circuit: pc.Circuit, teacher: nn.Module, prior: nn.Module) -> Sizes:
-    """The sizes of a distilled model; those of a circuit with a source count what the source makes."""
+    """The sizes of a distilled model; those of a circuit with a source count what the source makes.
+
+    >>> sizes(pc.Circuit(pc.Normal(0, 0.0, 1.0)), nn.Linear(2, 3), nn.Linear(1, 1))
+    Sizes(circuit=2, teacher=9, prior=2)
+    """
     counts = circuit.summary()
     return Sizes(counts.parameters + counts.sourced_parameters, _numbers(teacher), _numbers(prior))
 

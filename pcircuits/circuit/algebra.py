@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 import torch
@@ -56,6 +56,9 @@ class Combination:
 
     def __getitem__(self, index: object) -> Units:
         return select(self.units, index)
+
+    def __iter__(self) -> NoReturn:
+        iter(self.units)
 
     def prod(self, groups: Sequence[Sequence[int]] | None = None) -> Product:
         """The product over regions of the sum; see `Units.prod`."""
@@ -113,7 +116,7 @@ def multiply(left: Units, right: object) -> Units | Combination:
     if isinstance(right, Units | Combination):
         return Product((left, as_units(right)))
     if isinstance(right, np.ndarray):
-        right = torch.as_tensor(right)
+        right = torch.as_tensor(np.array(right))
     if _is_weight(right):
         return Combination(((right, left),))
     return NotImplemented  # type: ignore[no-any-return]

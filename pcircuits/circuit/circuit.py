@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import torch
 
 from pcircuits.circuit.algebra import Combination, as_units, concat
+from pcircuits.circuit.reach import Regions, used_regions
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.devices import available_device
 from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.parameters import Parameter, Sourced
-from pcircuits.scope import Variable, columns, order
+from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_variables, columns, order
 
 if TYPE_CHECKING:
     from pcircuits.circuit.properties import Properties
@@ -62,6 +64,9 @@ def fold(arrays: Sequence[Units], combine: Callable[[Units, list[T]], T]) -> dic
 class Circuit:
     """A probabilistic circuit: the function that a root unit computes of its variables.
 
+    Its variables are those that the root depends on: regions of arrays that the root makes no use of (see `used`) have
+    no say in any property or query.
+
     **Arguments**
 
     - `root`: (1, 1) units; or several roots of one scope, such as one for each class: (1, C) units or a list of units.
@@ -85,6 +90,8 @@ class Circuit:
         variables: Sequence[Variable] | None = None,
     ) -> None:
         if isinstance(root, Sequence):
+            if not root:
+                raise CircuitError("a circuit needs a root, and the list of roots is empty: give one or more units")
             root = concat(root, axis="width") if len(root) != 1 else root[0]
         self.root = as_units(root)
         if self.root.regions != 1:
@@ -93,23 +100,30 @@ class Circuit:
                 "join regions with u.prod(), or make one circuit of each"
             )
         self.arrays = topological(self.root)
-        labels = [label for array in self.inputs for scope in array.variables for label in scope]
-        if not labels:
-            raise ScopeError("a circuit needs at least one input unit: this one has only constants")
-        self.variables = order(labels, variables)
-        self.column_of: Mapping[Variable, int] = {label: i for i, label in enumerate(self.variables)}
-        self._refuse_idle_variables()
+        self._order_variables(None if variables is None else as_variables(variables))
 
-    def _refuse_idle_variables(self) -> None:
-        """A root that does not depend on a variable says nothing of it: no query could answer for its column."""
-        used = _union(self._scopes[id(self.root)])
-        idle = [label for i, label in enumerate(self.variables) if not used >> i & 1]
-        if idle:
-            shown = ", ".join(map(repr, idle[:8])) + (f", ... {len(idle)} in all" if len(idle) > 8 else "")
-            raise ScopeError(
-                f"the root does not depend on {shown}, which only unused regions of its input units are over: "
-                "make input units over the variables that are used"
-            )
+    def _order_variables(self, wanted: Sequence[Variable] | None) -> None:
+        """The columns of the data; in scopes, the variables of unused regions come after them."""
+        found = list(dict.fromkeys(label for array in self.inputs for scope in array.variables for label in scope))
+        present = set(found)
+        likely = [label for label in wanted or () if label in present]
+        scope = self._set_bits(list(dict.fromkeys([*likely, *order(found, None)])))
+        used = self.labels(scope)
+        if not used:
+            raise ScopeError("a circuit needs at least one input unit: the root of this one is made of only constants")
+        idle = [label for label in self._labels if label not in used]
+        _refuse_idle_variables(idle, wanted)
+        self.variables = order([label for label in found if label in used], wanted)
+        self.column_of: Mapping[Variable, int] = {label: i for i, label in enumerate(self.variables)}
+        if self._labels != [*self.variables, *idle]:
+            self._set_bits([*self.variables, *idle])
+
+    def _set_bits(self, labels: list[Variable]) -> int:
+        """Let bit i of a scope be `labels[i]`; returns the root's scope."""
+        self._labels = labels
+        self._bit_of = {label: 1 << i for i, label in enumerate(labels)}
+        self._scopes = fold(self.arrays, self._combine_scopes)
+        return self._scopes[id(self.root)][0]
 
     @property
     def num_roots(self) -> int:
@@ -131,13 +145,9 @@ class Circuit:
         """The arrays of product units."""
         return tuple(a for a in self.arrays if isinstance(a, Product | Outer))
 
-    @cached_property
-    def _scopes(self) -> dict[int, list[int]]:
-        return fold(self.arrays, self._combine_scopes)
-
     def _combine_scopes(self, array: Units, children: list[list[int]]) -> list[int]:
         if isinstance(array, Input):
-            return [sum(1 << self.column_of[label] for label in labels) for labels in array.variables]
+            return [sum(self._bit_of[label] for label in labels) for labels in array.variables]
         if isinstance(array, Constant):
             return [0] * array.regions
         if isinstance(array, Product) and array.groups is not None:
@@ -148,8 +158,46 @@ class Circuit:
         return [_union(parts) for parts in zip(*spread, strict=True)]
 
     def region_scopes(self, array: Units) -> list[int]:
-        """For each region of an array, its scope as the bits of an integer: bit i is `variables[i]`."""
+        """For each region of an array, its scope as the bits of an integer: bit i is `variables[i]`.
+
+        Variables that only unused regions are over have the bits after these.
+        """
         return self._scopes[id(self._own(array))]
+
+    def used(self, array: Units | Combination) -> Regions:
+        """For each region of an array, (R,), whether the root depends on it.
+
+        >>> import pcircuits as pc
+        >>> pixels = pc.Normal(range(4), 0.0, 1.0)
+        >>> circuit = pc.Circuit(pixels[:2].prod())
+        >>> circuit.variables, circuit.used(pixels).tolist()
+        ((0, 1), [True, True, False, False])
+        """
+        return self._used[id(self._own(as_units(array)))]
+
+    def used_variables(self, array: Input) -> tuple[Variable, ...]:
+        """The distinct variables of the regions of input units that the root depends on."""
+        pairs = zip(array.variables, self.used(array).tolist(), strict=True)
+        return tuple(dict.fromkeys(label for labels, used in pairs if used for label in labels))
+
+    @cached_property
+    def states(self) -> tuple[int, ...]:
+        """For each variable its number of states: those of its leaves, or `OPEN_ENDED` counts, or `REAL` numbers.
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Bernoulli("a", 0.5) * pc.Normal("b", 0.0, 1.0) * pc.Indicator("c", 1)).states
+        (2, -1, 0)
+        """
+        states = dict.fromkeys(self.variables, REAL)
+        for array in self.inputs:
+            if array.family.base == "counting":
+                for label in self.used_variables(array):
+                    states[label] = max(states[label], array.family.states or OPEN_ENDED)
+        return tuple(states.values())
+
+    @cached_property
+    def _used(self) -> dict[int, Regions]:
+        return used_regions(self.arrays)
 
     def scope(self, array: Units | Combination, region: int = 0) -> frozenset[Variable]:
         """The variables that a region's units depend on."""
@@ -157,7 +205,11 @@ class Circuit:
 
     def labels(self, scope: int) -> frozenset[Variable]:
         """The labels of a scope given as bits."""
-        return frozenset(self.variables[i] for i in columns(scope))
+        return frozenset(self.ordered_labels(scope))
+
+    def ordered_labels(self, scope: int) -> tuple[Variable, ...]:
+        """The labels of a scope given as bits, in the order of the columns."""
+        return tuple(self._labels[i] for i in columns(scope))
 
     def unit(self, array: Units | Combination, region: int = 0, column: int = 0) -> Unit:
         """One unit, for `children`, `parents` and queries."""
@@ -237,11 +289,13 @@ class Circuit:
         - `memory`: a bound in bytes on what is live in a pass beside parameters and results; by default 512 MiB.
         - `rewrites`: which rewrites to apply, among "fold", "fuse", "layout", "chunk"; by default all of them.
 
-        **Raises** `PropertyError` unless the circuit is smooth, decomposable and homogeneous, with the witness.
+        **Raises** `PropertyError` unless the circuit is smooth, decomposable and homogeneous, with the witness;
+        `CircuitError` for a device that is not there, and other options that do not exist.
         """
         from pcircuits.queries.compiled import compile_circuit
 
-        return compile_circuit(self, dtype, device, memory, rewrites)
+        place = None if device is None else available_device(device)
+        return compile_circuit(self, dtype, place, memory, rewrites)
 
     def __repr__(self) -> str:
         return f"Circuit({len(self.variables)} variables, {len(self.arrays)} arrays, {self.num_roots} root{'s' if self.num_roots > 1 else ''})"  # fmt: skip  # noqa: E501
@@ -263,6 +317,17 @@ def array_parameters(array: Units) -> list[Parameter]:
     if isinstance(array, Sum | Mix):
         return [array.weights]
     return [array.value] if isinstance(array, Constant) else []
+
+
+def _refuse_idle_variables(idle: list[Variable], wanted: Sequence[Variable] | None) -> None:
+    """A root that does not depend on a variable says nothing of it: no query could answer for its column."""
+    unused = set(idle)
+    if unanswered := [label for label in wanted or () if label in unused]:
+        shown = ", ".join(map(repr, unanswered[:8]))
+        raise ScopeError(
+            f"the root does not depend on {shown}{f', ... {len(unanswered)} in all' if len(unanswered) > 8 else ''}, which "
+            "`variables` lists and only unused regions of its input units are over: leave them out"
+        )
 
 
 def _union(scopes: object) -> int:

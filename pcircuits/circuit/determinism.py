@@ -8,11 +8,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
-from pcircuits.families import Indicator
 from pcircuits.parameters import Sourced
 
 __all__ = ["Determinism"]
@@ -83,11 +83,14 @@ class Determinism:
 
     def _input(self, array: Input) -> list[Support]:
         everywhere = Support({}, np.full(array.width, array.family.positive))
-        if array.family.positive or not _has_table(array):
+        if array.family.positive or _table_sizes(array) is None:
             return [everywhere] * array.regions
         assert not isinstance(array.parameters, Sourced)
-        out = []
+        out, used = [], self._circuit.used(array)
         for region, (label,) in enumerate(array.variables):
+            if not used[region]:
+                out.append(everywhere)
+                continue
             column = self._circuit.column_of[label]
             parameters = {
                 name: p.value.to("cpu", torch.float64)[min(region, p.shape[0] - 1)].unsqueeze(1)
@@ -104,7 +107,11 @@ class Determinism:
     def _sums(self, array: Sum | Mix, children: list[list[Support]]) -> list[Support]:
         weights = (array.weights.value > 0).cpu().numpy()
         flags, out = np.ones(array.regions, bool), []
+        used = self._circuit.used(array)
         for region in range(array.regions):
+            if not used[region]:
+                out.append(Support({}, np.zeros(array.width, bool)))
+                continue
             units = []
             for k in range(array.width):
                 alive = np.flatnonzero(_row(weights, region, k))
@@ -148,26 +155,23 @@ def _overlapping(inputs: Support) -> tuple[tuple[int, int] | None, tuple[int, in
     return None, doubtful
 
 
-def _has_table(array: Input) -> bool:
-    """Whether the supports of an array's units are known, state by state."""
-    family = array.family
-    known = family.base == "counting" and (family.states is not None or isinstance(family, Indicator))
-    return known and family.size == 1 and not isinstance(array.parameters, Sourced)
+def _table_sizes(array: Input) -> Tensor | None:
+    """For each unit, broadcasting to (R, K), how many states there are to look at; None where there is no such number."""
+    if array.family.base != "counting" or array.family.size != 1 or isinstance(array.parameters, Sourced):
+        return None
+    return array.family.support_sizes({name: p.value for name, p in array.parameters.items()})
 
 
 def _states(circuit: Circuit) -> dict[int, int]:
     """For each column with a table, how many states; those that no leaf is positive on need no place."""
     states: dict[int, int] = {}
     for array in circuit.inputs:
-        if not _has_table(array):
+        if (sizes := _table_sizes(array)) is None:
             continue
-        assert not isinstance(array.parameters, Sourced)
-        declared = array.family.states
-        if declared is None:
-            declared = 1 + max(int(p.value.max().item()) for p in array.parameters.values())
-        for (label,) in array.variables:
+        largest = int(sizes.max())
+        for label in circuit.used_variables(array):
             column = circuit.column_of[label]
-            states[column] = max(states.get(column, 0), declared)
+            states[column] = max(states.get(column, 0), largest)
     return states
 
 

@@ -57,7 +57,8 @@ class Division:
     def rebuild(self, array: Units, children: list[Kept]) -> Kept:
         """An array from what became of its children."""
         scopes = self._circuit.region_scopes(array)
-        live = np.array([r for r, scope in enumerate(scopes) if scope & self._remaining], dtype=np.int64)
+        used = self._circuit.used(array).tolist()
+        live = np.array([r for r, s in enumerate(scopes) if used[r] and s & self._remaining], dtype=np.int64)
         if not len(live):
             return Kept(None, np.full(array.regions, -1))
         if isinstance(array, Wiring):
@@ -80,7 +81,8 @@ class Division:
         return self._sum(array, children[0], live)
 
     def _input(self, array: Input, live: Index) -> Units:
-        for labels in array.variables:
+        variables = [array.variables[r] for r in live]
+        for labels in variables:
             gone = [label for label in labels if label in self._removed]
             if gone and len(gone) < len(labels):
                 raise ScopeError(
@@ -89,7 +91,6 @@ class Division:
                 )
         if len(live) == array.regions:
             return array
-        variables = [array.variables[r] for r in live]
         if isinstance(array.parameters, Sourced):
             return Input(array.family, variables, self._selected(array.parameters, live))
         specs = array.family.parameters

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pcircuits import families
 from pcircuits.circuit.units import Input
 from pcircuits.errors import ParameterError
 from pcircuits.families.interface import AbstractFamily
-from pcircuits.parameters import Parameter, Sourced, as_parameter
+from pcircuits.parameters import Parameter, Sourced, as_numbers, as_parameter
 from pcircuits.scope import as_variables
 
 __all__ = [
@@ -53,12 +52,7 @@ def inputs(family: AbstractFamily, variables: object, parameters: Mapping[str, o
 
 
 def _numbers(name: str, value: object) -> Tensor | Parameter:
-    if isinstance(value, Parameter | Tensor):
-        return value
-    try:
-        return torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ParameterError(f"{name} is not a number or an array of numbers: {value!r}") from error
+    return value if isinstance(value, Parameter) else as_numbers(value, name)
 
 
 def _shaped(name: str, value: object, regions: int, family: AbstractFamily) -> Tensor | Parameter:
@@ -95,6 +89,8 @@ def _expanded(name: str, value: Tensor | Parameter, shape: tuple[int, int], fami
 def Bernoulli(variables: object, probs: object) -> Input:
     """Units over {0, 1}: P(x = 1) = probs.
 
+    Near 1, P(x = 0) is known only to the rounding of `probs` (`unit_interval`); a `Categorical` keeps both in full.
+
     >>> Bernoulli("wet", 0.1).shape
     (1, 1)
     """
@@ -125,6 +121,7 @@ def Indicator(variables: object, state: object) -> Input:
 def Normal(variables: object, loc: object, scale: object) -> Input:
     """Normal densities with mean `loc` and standard deviation `scale` > 0.
 
+    >>> import torch
     >>> Normal(range(784), torch.zeros(784, 16), torch.ones(784, 16)).shape
     (784, 16)
     """
@@ -136,6 +133,7 @@ def DiscretizedNormal(variables: object, loc: object, scale: object, levels: int
 
     `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.
 
+    >>> import torch
     >>> DiscretizedNormal(range(64), torch.full((64, 8), 0.5), 0.1, levels=17).shape
     (64, 8)
     """

@@ -42,7 +42,8 @@ def divide(
 ) -> Circuit:
     """Every unit divided by its value, so that each is a normalised function of the variables that remain.
 
-    A unit whose variables are all removed becomes the number 1, and disappears. With masses as the values this
+    A unit whose variables are all removed becomes the number 1, and disappears; so do regions that the root makes no use
+    of. With masses as the values this
     normalises, or marginalises what is removed; with the values of the units given evidence on what is removed, and all
     else summed out, it conditions on that evidence.
 
@@ -61,10 +62,17 @@ def divide(
                 f"root {k} of {circuit!r} is {size} when its variables are summed out, and cannot be divided by that: "
                 "leave that root out, or give it weights and evidence of positive probability"
             )
-    gone = frozenset(removed)
-    division = Division(circuit, log_values, gone)
-    kept = fold(circuit.arrays, division.rebuild)[id(circuit.root)]
-    return Circuit(kept.regions([0]), [label for label in circuit.variables if label not in gone])
+    made = _divided(circuit, log_values, frozenset(removed))
+    # Inputs of weight zero are gone now, and with them what only they made use of.
+    while not all(made.used(array).all() for array in made.arrays):
+        made = _divided(made, log_masses(made), frozenset())
+    return made
+
+
+def _divided(circuit: Circuit, log_values: Mapping[int, Tensor], removed: frozenset[Variable]) -> Circuit:
+    """One walk, which leaves out the regions that the root makes no use of."""
+    kept = fold(circuit.arrays, Division(circuit, log_values, removed).rebuild)[id(circuit.root)]
+    return Circuit(kept.regions([0]), [label for label in circuit.variables if label not in removed])
 
 
 def require_mass_by_parts(circuit: Circuit, query: str) -> None:

@@ -10,7 +10,8 @@ from pcircuits.circuit.determinism import Determinism
 from pcircuits.circuit.mass import log_masses
 from pcircuits.circuit.units import Input, Mix, Outer, Product, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
-from pcircuits.scope import Variable, columns
+from pcircuits.parameters import Sourced
+from pcircuits.scope import Variable
 
 __all__ = ["Properties"]
 
@@ -33,7 +34,7 @@ class Properties:
     def decomposable(self) -> Verdict:
         """The factors of every product have disjoint scopes (Choi et al. 2020, definition 12); never unknown."""
         for array in self._circuit.products:
-            for region, factors in enumerate(self._factors(array)):
+            for region, factors in self._factors(array):
                 union = 0
                 for scope in factors:
                     if union & scope:
@@ -43,17 +44,21 @@ class Properties:
 
     @cached_property
     def homogeneous(self) -> Verdict:
-        """The leaves of each variable share a base measure and, where they declare them, their states."""
+        """The leaves of each variable share a base measure and, where they declare them, their states.
+
+        An indicator declares no number of states; its own state must be among those that the other leaves declare.
+        """
         first: dict[Variable, Input] = {}
         for array in self._circuit.inputs:
-            for label in dict.fromkeys(label for labels in array.variables for label in labels):
+            for label in self._circuit.used_variables(array):
                 other = first.get(label)
                 if other is not None and (clash := _clash(other, array)):
-                    reason = f"variable {label!r} is {clash}"
-                    witness = Witness(f"{array!r} of {array.family}", reason, variables=frozenset([label]))
-                    return Verdict("homogeneous", False, witness)
+                    return _inhomogeneous(array, label, clash)
                 if other is None or other.family.states is None:
                     first[label] = array
+        for array in self._circuit.inputs:
+            if array.family.states is None and (outside := self._outside(array, first)) is not None:
+                return outside
         return Verdict("homogeneous", True)
 
     @cached_property
@@ -84,18 +89,34 @@ class Properties:
         verdicts = (self.smooth, self.decomposable, self.deterministic, self.normalised, self.homogeneous)
         return "\n".join(str(verdict) for verdict in verdicts)
 
+    def _outside(self, array: Input, first: dict[Variable, Input]) -> Verdict | None:
+        """Units that are positive outside of the states that another leaf of their variable declares."""
+        declared = {label: first[label].family.states for label in self._circuit.used_variables(array)}
+        if isinstance(array.parameters, Sourced) or not any(declared.values()):
+            return None
+        sizes = array.family.support_sizes({name: p.value for name, p in array.parameters.items()})
+        if sizes is None:
+            return None
+        for region in self._used(array):
+            for label in array.variables[region]:
+                states, size = declared[label], int(sizes.expand(array.shape)[region].max())
+                if states is not None and size > states:
+                    clash = f"in state {size - 1} in {array.family} and of {states} states in {first[label].family}"
+                    return _inhomogeneous(array, label, clash)
+        return None
+
     def _unsmooth(self, array: Units) -> Witness | None:
         scopes = self._circuit.region_scopes
         if isinstance(array, Mix):
             children = [scopes(c) for c in array.children]
-            for region in range(array.regions):
+            for region in self._used(array):
                 parts = [c[region] if len(c) > 1 else c[0] for c in children]
                 if len(set(parts)) > 1:
                     return self._differ(array, region, parts, "its inputs have different scopes")
         if isinstance(array, Wiring) and array.column is not None:
             children = [scopes(c) for c in array.children]
-            for region, (child, source) in enumerate(zip(array.child, array.region, strict=True)):
-                pairs = dict.fromkeys(zip(child.tolist(), source.tolist(), strict=True))
+            for region in self._used(array):
+                pairs = dict.fromkeys(zip(array.child[region].tolist(), array.region[region].tolist(), strict=True))
                 parts = [children[c][r] for c, r in pairs]
                 if len(set(parts)) > 1:
                     return self._differ(
@@ -103,11 +124,17 @@ class Properties:
                     )
         return None
 
-    def _factors(self, array: Product | Outer) -> Iterable[list[int]]:
+    def _used(self, array: Units) -> list[int]:
+        """The regions of an array that the root depends on: the others break no property."""
+        return self._circuit.used(array).nonzero()[0].tolist()
+
+    def _factors(self, array: Product | Outer) -> Iterable[tuple[int, list[int]]]:
+        """For each used region, the scopes of its factors."""
         children = [self._circuit.region_scopes(c) for c in array.children]
         if isinstance(array, Product) and array.groups is not None:
-            return ([children[0][r] for r in group] for group in array.groups)
-        return ([c[region] if len(c) > 1 else c[0] for c in children] for region in range(array.regions))
+            groups = array.groups
+            return ((region, [children[0][r] for r in groups[region]]) for region in self._used(array))
+        return ((region, [c[region] if len(c) > 1 else c[0] for c in children]) for region in self._used(array))
 
     def _differ(self, array: Units, region: int, parts: list[int], what: str) -> Witness:
         distinct = list(dict.fromkeys(parts))[:2]
@@ -125,6 +152,11 @@ class Properties:
         raise AssertionError("no overlap")
 
 
+def _inhomogeneous(array: Input, label: Variable, clash: str) -> Verdict:
+    witness = Witness(f"{array!r} of {array.family}", f"variable {label!r} is {clash}", variables=frozenset([label]))
+    return Verdict("homogeneous", False, witness)
+
+
 def _clash(one: Input, other: Input) -> str | None:
     a, b = one.family, other.family
     if a.base != b.base:
@@ -139,5 +171,5 @@ def _measure(base: str) -> str:
 
 
 def _set(circuit: Circuit, scope: int) -> str:
-    labels = [repr(circuit.variables[i]) for i in columns(scope)]
+    labels = [repr(label) for label in circuit.ordered_labels(scope)]
     return "{" + ", ".join(labels[:6]) + (f", ... {len(labels)} in all" if len(labels) > 6 else "") + "}"

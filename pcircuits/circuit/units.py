@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Constant", "Input", "Mix", "Outer", "Product", "Sum", "Units", "Wiring", "as_weights"]
 
 Index = NDArray[np.int64]
+_NOT_ITERABLE = "{!r} is not iterable: select its regions one by one with u[r], its units with u[r, k]"
 
 
 class Units:
@@ -76,6 +77,9 @@ class Units:
         from pcircuits.circuit.algebra import select
 
         return select(self, index)
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(_NOT_ITERABLE.format(self))
 
     def prod(self, groups: Sequence[Sequence[int]] | None = None) -> Product:
         """The product over all regions, (1, K); or over each group of regions, (len(groups), K).

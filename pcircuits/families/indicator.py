@@ -20,6 +20,8 @@ __all__ = ["Indicator"]
 class Indicator(AbstractUnivariate):
     """p(x) = 1 where x = state, else 0. How many other states there are is left to the variable's other leaves.
 
+    Its state must be one of those that the other leaves declare: else the circuit is not homogeneous.
+
     >>> Indicator().log_density(torch.tensor([0.0, 1.0]), {"state": torch.tensor(1.0)}).tolist()
     [-inf, 0.0]
     """
@@ -36,6 +38,9 @@ class Indicator(AbstractUnivariate):
         bad = (state < 0) | (state != state.floor())
         if bool(bad.any()):
             raise ParameterError(f"state of Indicator is {state[bad][0].item()!r}: it must be an integer >= 0")
+
+    def support_sizes(self, parameters: Parameters) -> Tensor:
+        return parameters["state"] + 1
 
     def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
         return _log_of(x == parameters["state"], parameters)

@@ -53,6 +53,10 @@ class AbstractFamily(ABC):
         """S where the support is within 0..S-1; None where it is infinite, or left open (an indicator)."""
         return None
 
+    def support_sizes(self, parameters: Parameters) -> Tensor | None:
+        """For each unit an S such that it is zero outside of 0..S-1, broadcasting to (...); None where there is none."""
+        return None if self.states is None else torch.tensor(self.states)
+
     @property
     @abstractmethod
     def parameters(self) -> Mapping[str, ParameterSpec]:

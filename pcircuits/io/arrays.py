@@ -61,7 +61,9 @@ class ArrayWriter:
         self.parameters = ParameterWriter()
         self.sources = SourceWriter()
         self.families: dict[AbstractFamily, int] = {}
-        self._column_of = circuit.column_of
+        labels = dict.fromkeys(label for array in circuit.inputs for scope in array.variables for label in scope)
+        self.idle_variables = [label for label in labels if label not in circuit.column_of]
+        self._number_of = {label: i for i, label in enumerate([*circuit.variables, *self.idle_variables])}
         position = {id(array): i for i, array in enumerate(circuit.arrays)}
         kinds: list[int] = []
         needs: list[Ints] = []
@@ -102,7 +104,7 @@ class ArrayWriter:
 
     def _input(self, array: Input) -> tuple[Kind, list[int]]:
         family = self._family(array.family)
-        columns = [self._column_of[label] for labels in array.variables for label in labels]
+        columns = [self._number_of[label] for labels in array.variables for label in labels]
         if isinstance(array.parameters, Sourced):
             return Kind.SOURCED, [family, self.sources.number(array.parameters.source), array.width, *columns]
         parameters = [self.parameters.number(array.parameters[name]) for name in array.family.parameters]

@@ -41,6 +41,7 @@ def save(circuit: Circuit, path: str | os.PathLike[str]) -> None:
     writer = ArrayWriter(circuit)
     structure = {
         "variables": list(circuit.variables),
+        "idle_variables": list(writer.idle_variables),
         "families": [family_entry(family) for family in writer.families],
         "sources": writer.sources.entries,
         "words": writer.parameters.words,
@@ -69,8 +70,9 @@ def _circuit(structure: Any, tensors: dict[str, Tensor], types: Types) -> Circui
     if not isinstance(structure, dict) or not isinstance(families := structure.get("families"), list):
         raise FileFormatError("the structure is malformed: it has no list of families")
     variables = _variables(structure.get("variables"))
+    idle = _variables(structure.get("idle_variables", []))  # files of before there were any have no list of them
     reader = ArrayReader(
-        variables,
+        [*variables, *idle],
         [types.family(entry) for entry in families],
         ParameterReader(structure.get("words"), tensors).parameters,
         SourceReader(structure.get("sources"), tensors, types).sources,

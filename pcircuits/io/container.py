@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import FileFormatError
-from pcircuits.io.atomic import replacing
+from pcircuits.files import replacing
 
 __all__ = ["VERSION", "Packed", "read", "write"]
 

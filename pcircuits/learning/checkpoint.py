@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pcircuits.files import write_whole
 from pcircuits.learning.batches import tensors_of
 from pcircuits.learning.errors import CheckpointError
-from pcircuits.learning.files import write_whole
 from pcircuits.learning.history import EpochRecord
 from pcircuits.learning.settings import FitSettings
 
@@ -69,7 +69,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "best": checkpoint.best,
         "records": [asdict(record) for record in checkpoint.records],
     }
-    write_whole(path, lambda temporary: torch.save(content, temporary))
+    write_whole(path, lambda file: torch.save(content, file))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pcircuits.learning.files import write_whole
+from pcircuits.files import write_whole
 
 __all__ = ["EpochRecord", "History", "best_epoch", "write_csv"]
 
@@ -69,11 +70,8 @@ def write_csv(path: Path, records: Sequence[EpochRecord]) -> None:
     """Write one row per epoch, whole or not at all; numbers keep all of their digits."""
     rows = [record.row() for record in records]
     columns = list(dict.fromkeys(name for row in rows for name in row))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_whole(path, write)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))

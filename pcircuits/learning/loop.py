@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
+from pcircuits.files import make_folder
 from pcircuits.learning.batches import DataT, check_data, shuffled_batches
 from pcircuits.learning.checkpoint import Identity, identify, load_checkpoint, require_same_run, save_checkpoint
 from pcircuits.learning.errors import TrainingError
@@ -121,6 +122,7 @@ def _require_ignite() -> None:
     try:
         import ignite.engine
         import ignite.handlers  # noqa: F401
+        import tqdm  # noqa: F401
     except ImportError as error:
         raise ImportError('Training needs pytorch-ignite and tqdm: pip install "pcircuits[learn]".') from error
 
@@ -129,7 +131,7 @@ def _resumed(run: Run[Any], folder: str | Path | None, identity: Identity) -> bo
     """Make the folder, and resume `run` from the checkpoint in it; False where there is none."""
     if folder is None:
         return False
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(Path(folder))
     path = Path(folder) / CHECKPOINT_NAME
     if not path.exists():
         return False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from pcircuits.devices import available_device
+from pcircuits.errors import CircuitError
 from pcircuits.learning.errors import TrainingError
 
 __all__ = ["FitSettings"]
@@ -75,12 +77,6 @@ class FitSettings:
         **Raises** `TrainingError` where it is unknown, is not there, or is neither a CPU nor a CUDA device.
         """
         try:
-            device = torch.device(self.device)
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise TrainingError(
-                f"FitSettings: device {self.device!r} is not available ({error}); try 'cpu'."
-            ) from error
-        if device.type not in ("cpu", "cuda"):
-            raise TrainingError(f"FitSettings: device {self.device!r} is not supported; use 'cpu' or 'cuda'.")
-        return device
+            return available_device(self.device)
+        except CircuitError as error:
+            raise TrainingError(f"FitSettings: {error}") from error

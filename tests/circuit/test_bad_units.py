@@ -33,7 +33,7 @@ AB = pc.Bernoulli(["a", "b"], [[0.1, 0.2], [0.3, 0.4]])
         (lambda: pc.concat([A, "b"], axis="width"), "units were wanted, not str"),
         (lambda: pc.mixture([0.5, 0.5], [A, 3.0]), "units were wanted, not float"),
         (lambda: pc.Circuit(3.0), "units were wanted, not float"),
-        (lambda: pc.Circuit([]), "at least one array"),
+        (lambda: pc.Circuit([]), "the list of roots is empty"),
         (lambda: pc.Circuit(AB), r"2 regions; a circuit has one.* u.prod\(\)"),
         (lambda: pc.Normal(0, torch.zeros(1, 0), 1.0), "holds no units"),
     ],
@@ -108,7 +108,11 @@ def test_parameters_of_leaves(make, message):
         (lambda: pc.Bernoulli(["a", 0.5], 0.5), "an int or a str, not 0.5"),
         (lambda: pc.Bernoulli(True, 0.5), "an int or a str, not True"),
         (lambda: pc.Circuit(pc.Constant(1.0)), "only constants"),
-        (lambda: pc.Circuit(AB[0]), "does not depend on 'b'"),
+        (lambda: pc.Circuit(pc.concat([pc.Constant(1.0), A[0, 0]], axis="regions")[0]), "only constants"),
+        (lambda: pc.Circuit(AB[0], ["a", "b"]), "does not depend on 'b', which `variables` lists"),
+        (lambda: pc.Circuit(AB[0], ["a", "b", "c"]), "does not depend on 'b', which `variables` lists"),
+        (lambda: pc.Circuit(AB[0], ["a", 0.5]), "an int or a str, not 0.5"),
+        (lambda: pc.Circuit(AB[0], []), "no variables were given"),
         (lambda: pc.Circuit(AB.prod()[0, 0], ["a"]), r"leaves out \['b'\]"),
         (lambda: pc.Circuit(AB.prod()[0, 0], ["a", "b", "c"]), r"\['c'\] are in `variables` but no input"),
         (lambda: pc.Circuit(AB.prod()[0, 0], ["a", "b", "a"]), r"\['a'\] are listed more than once"),
@@ -123,6 +127,12 @@ def test_variables(make, message):
 def test_what_cannot_be_multiplied_is_a_type_error(other):
     with pytest.raises(TypeError, match=r"unsupported operand|can't multiply"):
         A * other
+
+
+@pytest.mark.parametrize("units", [AB, AB.prod(), 0.5 * A + 0.5 * A])
+def test_units_are_selected_and_not_iterated_over(units):
+    with pytest.raises(TypeError, match=r"is not iterable: select its regions one by one with u\[r\]"):
+        list(units)
 
 
 def test_what_cannot_be_added_is_a_type_error():

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -102,16 +103,18 @@ def test_evidence_joins():
         (torch.tensor([[torch.inf, 0.0, 0.0]]), EvidenceError, "row 0: 'x' is inf; it needs a finite number"),
         (torch.tensor([[0.0, 0.0, -torch.inf]]), EvidenceError, "row 0: 'n' is -inf"),
         ({"x": -torch.inf}, EvidenceError, "row 0: 'x' is -inf"),
-        ((torch.full((1, 3), NAN), torch.tensor([[False, True, False]])), EvidenceError, "row 0, column 1 is NaN, but"),
+        ((torch.full((1, 3), NAN), torch.tensor([[False, True, False]])), EvidenceError, "row 0: 'c' is NaN, but"),
         ((torch.zeros(1, 3), torch.zeros(2, 3) > 0), EvidenceError, "shape (1, 3), its mask (2, 3)"),
         ((torch.zeros(1, 3), torch.zeros(1, 3)), EvidenceError, "a pair of tensors, the second bool"),
         ((torch.zeros(1, 3), None), EvidenceError, "a pair of tensors"),
+        ((np.zeros((1, 3)), np.ones((1, 3), bool)), EvidenceError, "not (ndarray, ndarray): torch.as_tensor(...)"),
+        (np.zeros((1, 3)), EvidenceError, "not ndarray: torch.as_tensor(x) makes a tensor"),
         ({"x": [0.0, 1.0], "c": [0.0, 1.0, 2.0]}, EvidenceError, "different lengths: {'x': 2, 'c': 3}"),
         ({"x": [[0.0]]}, EvidenceError, "'x' has shape (1, 1); it needs one number, or (B,)"),
         ({"x": "wet"}, EvidenceError, "the value of 'x' is 'wet'"),
         ({"x": None}, EvidenceError, "the value of 'x' is None"),
         ({"y": 0.0}, ScopeError, "there is no variable 'y': there are 'x', 'c', 'n'"),
-        ([[0.0, 0.0, 0.0]], EvidenceError, "not list"),
+        ([[0.0, 0.0, 0.0]], EvidenceError, "not list: torch.as_tensor(x)"),
         (None, EvidenceError, "not NoneType"),
     ],
 )

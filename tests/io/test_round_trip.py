@@ -220,9 +220,9 @@ def test_a_family_of_a_user_never_passes_for_one_of_the_library(tmp_path):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none.pc")
-    with pytest.raises(FileNotFoundError, match=r"the circuit was not saved: .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"the file was not written: .*nowhere"):
         save(Circuit(Bernoulli("a", 0.5)), tmp_path / "nowhere" / "c.pc")
-    with pytest.raises(OSError, match="the circuit was not saved"):
+    with pytest.raises(OSError, match="the file was not written"):
         save(Circuit(Bernoulli("a", 0.5)), tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -235,7 +235,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))  # the disk is "full" after 50 kB
     try:
-        with pytest.raises(OSError, match=r"the circuit was not saved: .*c\.pc"):
+        with pytest.raises(OSError, match=r"the file was not written: .*c\.pc"):
             save(large, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -52,12 +53,12 @@ def die_while_saving(number: int) -> None:
     """Kill the process when half of checkpoint `number` is in its file."""
     save, count = torch.save, 0
 
-    def half(content: object, path: Path) -> None:
+    def half(content: object, file: BinaryIO) -> None:
         nonlocal count
         count += 1
-        save(content, path)
+        save(content, file)
         if count == number:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            file.truncate(file.tell() // 2)
             die()
 
     torch.save = half

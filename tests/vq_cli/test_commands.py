@@ -172,7 +172,10 @@ FAILURES: dict[str, tuple[list[str], str]] = {
     "no circuit": (["evaluate", "nothing.pc"], "nothing.pc"),
     "no folder": (["distil", "nowhere"], "nowhere has no settings.json"),
     "nothing to tell": (["info", "nowhere"], "there is nothing at nowhere"),
-    "no device": (["demo", "--smoke", "--device", "cuda:99"], "there is no device 'cuda:99' here: take --device cpu"),
+    "no device": (
+        ["demo", "--smoke", "--device", "cuda:99"],
+        "there is no device 'cuda:99' here: take 'cpu'",
+    ),
     "no images": (["demo", "--dataset", "mnist", "--data-root", "nowhere"], "--download"),
     "a file as folder": (["train", "--smoke", "--out", "file/below"], "file"),
     "no model": (["info", "text.safetensors"], "truncated"),

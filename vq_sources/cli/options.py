@@ -9,6 +9,8 @@ from typing import Annotated
 import torch
 import typer
 
+from pcircuits.devices import available_device
+from pcircuits.errors import CircuitError
 from vq_sources.errors import ConfigError
 
 __all__ = [
@@ -69,10 +71,6 @@ def check_device(device: str) -> torch.device:
     device(type='cpu')
     """
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"there is no device {device!r} here: take --device cpu") from error
-    if found.type not in ("cpu", "cuda"):
-        raise ConfigError(f"the device {device!r} is not supported: take cpu or cuda")
-    return found
+        return available_device(device)
+    except CircuitError as error:
+        raise ConfigError(f"--device {device}: {error}") from error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from pcircuits.files import make_folder
 from vq_sources.errors import ConfigError
 from vq_sources.report import read_json, versions, write_json
 
@@ -40,7 +41,7 @@ class Workspace:
         **Raises** `ConfigError` where the folder is in use, was made with other settings, or was not made by
         `vq-circuit`; `OSError` where it cannot be written.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with open(folder / LOCK_NAME, "a", encoding="utf-8") as lock:
             _hold(lock, folder)
             _agree(folder, settings)

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from pcircuits.errors import CircuitError, FileFormatError
 from pcircuits.families import FAMILIES, AbstractFamily
-from pcircuits.learning.files import write_whole
+from pcircuits.files import write_whole
 from vq_sources.quantizers.seeding import seeded
 
 __all__ = ["Architectures", "config_from_dict", "config_to_dict", "load_model", "save_model"]
@@ -45,7 +45,8 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
         "config": json.dumps(config_to_dict(model.config)),
     }
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
-    write_whole(path, lambda temporary: save_file(state, temporary, metadata=header))
+    content = save(state, metadata=header)  # not save_file, whose files only their owner can read
+    write_whole(path, lambda file: file.write(content))
 
 
 def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn.Module:

@@ -83,9 +83,8 @@ class EmpiricalPrior(AutoregressivePrior):
         counts = torch.bincount(flat, minlength=classes * m).view(classes, m)
         self.cumulative = torch.cat([torch.zeros_like(counts[:, :1]), counts.cumsum(1)], 1)
 
-    def prepare(self, batch: tuple[Tensor, Tensor]) -> None:
-        codes, labels = batch
-        self.fit_counts(codes, None if self.num_classes is None else labels)
+    def prepare(self, batch: tuple[Tensor, ...]) -> None:
+        self.fit_counts(*self._of_training(batch))
 
     def settings(self) -> dict[str, object]:
         return {**super().settings(), "uniform_share": self.uniform_share}

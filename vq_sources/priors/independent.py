@@ -76,9 +76,8 @@ class IndependentPrior(AutoregressivePrior):
             counts[counts.sum(1) == 0] = 1.0
             self.logits[:, position, :cardinality] = (counts / counts.sum(1, keepdim=True)).log().to(self.logits.dtype)
 
-    def prepare(self, batch: tuple[Tensor, Tensor]) -> None:
-        codes, labels = batch
-        self.fit_counts(codes, None if self.num_classes is None else labels, smoothing=self.smoothing)
+    def prepare(self, batch: tuple[Tensor, ...]) -> None:
+        self.fit_counts(*self._of_training(batch), smoothing=self.smoothing)
 
     def settings(self) -> dict[str, object]:
         return {**super().settings(), "smoothing": self.smoothing}

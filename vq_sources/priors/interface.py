@@ -164,11 +164,15 @@ class AutoregressivePrior(nn.Module, ABC):
             state = self.extend(state, (log_probs + noise).argmax(1))
         return state.prefix
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
-        """The mean negative log-likelihood of a batch of codes (B, P) and labels (B,), in nats for each code grid."""
-        codes, labels = batch
+    def loss(self, batch: tuple[Tensor, ...]) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """The mean negative log-likelihood of a batch of codes (B, P) and labels (B,), in nats for each code grid.
+
+        **Raises** `SelectionError` for codes without labels where there are classes; `DataError` for codes and labels that
+        do not fit.
+        """
+        codes, labels = self._of_training(batch)
         check_codes(codes, self.cardinalities)
-        label = None if self.num_classes is None else self._labels(labels, len(codes))
+        label = self._labels(labels, len(codes))
         nll = -self._training_log_prob(codes.to(self.device), label).mean()
         return nll, {"nll": nll.detach(), "bits_per_symbol": nll.detach() / (self.positions * math.log(2))}
 
@@ -176,14 +180,19 @@ class AutoregressivePrior(nn.Module, ABC):
         """`_log_prob` as the loss sees it: members add here what is for training only."""
         return self._log_prob(codes, label)
 
-    def prepare(self, batch: tuple[Tensor, Tensor]) -> None:
+    def prepare(self, batch: tuple[Tensor, ...]) -> None:
         """Take from the whole training split (codes (N, P), labels (N,)) what needs no gradient: here p(c)."""
         if self.num_classes is None:
             return
-        labels = self._labels(batch[1], len(batch[0]))
+        codes, given = self._of_training(batch)
+        labels = self._labels(given, len(codes))
         assert labels is not None
         counts = torch.bincount(labels, minlength=self.num_classes).to(torch.float64)
         self.class_probs.copy_(counts / counts.sum())
+
+    def _of_training(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor | None]:
+        """The codes of a batch, and its labels where it has some and this prior has classes."""
+        return batch[0], None if self.num_classes is None or len(batch) == 1 else batch[1]
 
     def marginal(self) -> AutoregressivePrior:
         """p(z) = Σ_c p(c) p(z | c) as a prior without classes; a prior that has none is its own."""

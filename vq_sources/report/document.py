@@ -14,7 +14,7 @@ import torch
 
 import pcircuits
 from pcircuits.errors import FileFormatError
-from pcircuits.learning.files import write_whole
+from pcircuits.files import write_whole
 
 __all__ = ["read_json", "versions", "write_bytes", "write_json"]
 
@@ -26,11 +26,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_bytes(content)
-
-    write_whole(path, write)
+    write_whole(path, lambda file: file.write(content))
 
 
 def read_json(path: Path) -> dict[str, Any]:

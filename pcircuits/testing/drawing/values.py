@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcircuits.scope import Variable
+from pcircuits.scope import OPEN_ENDED, REAL, Variable
 from pcircuits.testing.oracle import Oracle
 
 __all__ = ["draw_rows", "telling_values"]
@@ -31,15 +31,14 @@ def telling_values(oracle: Oracle) -> dict[Variable, list[float]]:
 
 def _values(oracle: Oracle, label: Variable) -> list[float]:
     leaves = oracle.leaves_of[label]
-    families = [a.family for a in oracle.circuit.inputs if any(label in scope for scope in a.variables)]
+    declared = oracle.circuit.states[oracle.circuit.column_of[label]]
     unbounded = [leaf for leaf in leaves if leaf.states is None]
     if unbounded:
         spreads = [(leaf.moment(1), math.sqrt(leaf.variance())) for leaf in unbounded[:4]]
         points = [mean + z * deviation for mean, deviation in spreads for z in DISTANCES]
-        counts = any(family.base == "counting" for family in families)
-        return [float(max(0, round(point))) for point in points] if counts else points
-    states = max((family.states for family in families if family.states is not None), default=0)
-    return [float(s) for s in range(states or int(max(oracle.candidates(label))) + 2)]
+        return points if declared == REAL else [float(max(0, round(point))) for point in points]
+    states = int(max(oracle.candidates(label))) + 2 if declared == OPEN_ENDED else declared
+    return [float(s) for s in range(states)]
 
 
 def draw_rows(oracle: Oracle, count: int, numbers: np.random.Generator) -> Tensor:

@@ -74,6 +74,18 @@ class Graph:
                 values.append(_product(node, values))
         return values
 
+    def used(self, roots: Sequence[int]) -> dict[int, Node]:
+        """The nodes that some root depends on, by their positions, children first."""
+        wanted = [False] * len(self.nodes)
+        for root in roots:
+            wanted[root] = True
+        for position in range(len(self.nodes) - 1, -1, -1):
+            node = self.nodes[position]
+            if wanted[position] and not isinstance(node, InputNode):
+                for child in node.children:
+                    wanted[child] = True
+        return {position: node for position, node in enumerate(self.nodes) if wanted[position]}
+
 
 def _product(node: ProductNode, values: Sequence[float]) -> float:
     factors = [values[child] for child in node.children]

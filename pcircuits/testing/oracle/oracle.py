@@ -54,7 +54,7 @@ class Oracle:
         self.graph: Graph = unroll(circuit, leaves)
         self.roots = self.graph.places[id(circuit.root)][0]
         self.leaves_of: dict[Variable, list[Leaf]] = {label: [] for label in circuit.variables}
-        for node in self.graph.nodes:
+        for node in self.graph.used(self.roots).values():
             if isinstance(node, InputNode):
                 self.leaves_of[node.variable].append(node.leaf)
 
@@ -227,7 +227,7 @@ class Oracle:
         their posterior shares; a product has what its one factor with the variable has.
         """
         found: dict[int, T] = {}
-        for position, node in enumerate(self.graph.nodes):
+        for position, node in self.graph.used(self.roots).items():
             if label not in self.graph.scopes[position] or values[position] == -math.inf:
                 continue
             if isinstance(node, InputNode):
