@@ -88,7 +88,9 @@ class _Lowering:
         return Reads(np.arange(operation.first, self.next_row).reshape(-1, 1))
 
     def _input(self, array: Input) -> InputOp:
-        columns = Columns(np.array([[self.circuit.column_of[label] for label in labels] for labels in array.variables]))
+        # Regions that the root makes no use of may be over variables without a column: they are pruned.
+        column_of = self.circuit.column_of
+        columns = Columns(np.array([[column_of.get(label, 0) for label in labels] for labels in array.variables]))
         header = self._header(array.regions, array.width, ())
         if isinstance(array.parameters, Sourced):
             made = SourceRows(array.parameters, np.arange(array.regions))

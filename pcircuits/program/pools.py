@@ -193,6 +193,10 @@ class Pools(nn.Module):
                 part = parameter.value.reshape(-1, *tail)[start : start + (1 << 22)]
                 converted = parameter.constraint.unconstrain(part.to(torch.float64)).to(self._dtype)
                 where = slots[start : start + (1 << 22)]
+                if (where < 0).any():  # entries that the root does not need
+                    converted, where = converted[torch.as_tensor(where >= 0)], where[where >= 0]
+                if not len(where):
+                    continue
                 if _consecutive(where):
                     raw[int(where[0]) : int(where[-1]) + 1] = converted.to(raw.device)
                 else:
@@ -231,8 +235,10 @@ class Pools(nn.Module):
             assert isinstance(pool, Pool)
             events = parameter.constraint.event_ndim
             tail = tuple(parameter.shape[parameter.value.ndim - events :])
-            raw = pool.unconstrained().detach()[torch.as_tensor(slots, device=pool.raw.device)].cpu()
+            slot = torch.as_tensor(slots, device=pool.raw.device)
+            raw = pool.unconstrained().detach()[slot].cpu()
             given = parameter.constraint.unconstrain(parameter.value.reshape(-1, *tail).to(torch.float64).cpu())
+            raw[slot.cpu() < 0] = given[slot.cpu() < 0].to(raw.dtype)  # what the root does not need stays as it is
             if torch.equal(raw, given.to(raw.dtype)):
                 now[id(parameter)] = parameter
                 continue

@@ -31,6 +31,10 @@ class Report(ABC):
     def take(self, rows: slice | Tensor) -> Report:
         """The same question for some of the rows."""
 
+    @abstractmethod
+    def blank(self) -> Report:
+        """The question about one row of which nothing is known."""
+
     @property
     def rows(self) -> int:
         """B."""
@@ -49,6 +53,10 @@ class Density(Report):
 
     def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
         return family.log_prob(evidence[0], evidence[1], parameters)
+
+    def blank(self) -> Density:
+        zeros = self.x.new_zeros((1, self.x.shape[1]))
+        return Density(zeros, zeros > 0)
 
     def take(self, rows: slice | Tensor) -> Density:
         return Density(self.x[rows], self.observed[rows])
@@ -69,6 +77,10 @@ class Mode(Report):
     def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
         return family.log_mode(evidence[0], evidence[1], parameters)
 
+    def blank(self) -> Mode:
+        zeros = self.x.new_zeros((1, self.x.shape[1]))
+        return Mode(zeros, zeros > 0)
+
     def take(self, rows: slice | Tensor) -> Mode:
         return Mode(self.x[rows], self.observed[rows])
 
@@ -88,6 +100,10 @@ class Box(Report):
     def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
         x, observed, lower, upper = evidence
         return family.log_mass(lower, upper, x, observed, parameters)
+
+    def blank(self) -> Box:
+        zeros = self.x.new_zeros((1, self.x.shape[1]))
+        return Box(zeros, zeros > 0, zeros, zeros)
 
     def take(self, rows: slice | Tensor) -> Box:
         return Box(self.x[rows], self.observed[rows], self.lower[rows], self.upper[rows])

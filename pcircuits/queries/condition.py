@@ -51,7 +51,8 @@ def condition(circuit: Circuit, evidence: EvidenceLike) -> Circuit:
 
 def _leaf_values(circuit: Circuit, array: Input, known: Evidence) -> Tensor:
     """log p(evidence) of input units, (R, K), zero where nothing of theirs is observed."""
-    columns = torch.tensor([[circuit.column_of[label] for label in labels] for labels in array.variables])
+    # Regions that the root makes no use of may be over variables without a column: nobody reads what they say.
+    columns = torch.tensor([[circuit.column_of.get(label, 0) for label in labels] for labels in array.variables])
     x, seen = known.x[0, columns].unsqueeze(1), known.observed[0, columns].unsqueeze(1)
     if not bool(seen.any()):
         return torch.zeros(array.shape, dtype=torch.float64)

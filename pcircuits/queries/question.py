@@ -53,12 +53,12 @@ class Engine:
 
     def log_values(self, report: Report, maximise: Sequence[Maximise] | None = None) -> Tensor:
         """The log values of all roots, (B, C)."""
+        if report.rows == 0:  # the shape of no rows is that of one
+            return self.log_values(report.blank(), maximise)[:0]
         held = self.program.held()
         size = self._in_memory(torch.finfo(self.dtype).bits // 8) or report.rows
         parts = [self.program.log_values(report.take(r), held, maximise) for r in _slices(report.rows, size)]
-        if parts:
-            return torch.cat(parts)
-        return torch.zeros((0, self.circuit.num_roots), dtype=self.dtype, device=self.device)
+        return torch.cat(parts)
 
     def _in_memory(self, element_size: int) -> int | None:
         return self.program.rows_in_memory(element_size, len(self.variables.labels))
@@ -147,16 +147,4 @@ def require_possible(log_values: Tensor) -> None:
 
 def variables_of(circuit: Circuit) -> Variables:
     """The columns of a circuit's data."""
-    return Variables(circuit.variables, tuple(_states(circuit)))
-
-
-def _states(circuit: Circuit) -> list[int]:
-    """For each column: its number of states, 0 for open-ended counts, -1 for real numbers."""
-    states = [-1] * len(circuit.variables)
-    for array in circuit.inputs:
-        if array.family.base == "counting":
-            for labels in array.variables:
-                for label in labels:
-                    column = circuit.column_of[label]
-                    states[column] = max(states[column], array.family.states or 0)
-    return states
+    return Variables(circuit.variables, circuit.states)
