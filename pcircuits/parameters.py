@@ -222,6 +222,8 @@ class Parameter:
 
 def _owned(value: Tensor) -> Tensor:
     """A copy, which the caller cannot change; what an axis merely repeats is stored once."""
+    if value.numel() == 1:
+        return value.clone()
     once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
     return once.clone().expand(value.shape)
 

@@ -34,7 +34,8 @@ def lower(circuit: Circuit) -> Lowered:
     for array in circuit.arrays:
         lowering.places[id(array)] = lowering.place(array)
     root = lowering.places[id(circuit.root)]
-    return Lowered(lowering.operations, root, lowering.places)
+    rows = lowering.next_row
+    return Lowered(lowering.operations, root, lowering.places, np.arange(rows), np.zeros(rows, np.int64))
 
 
 class _Lowering:
@@ -78,7 +79,7 @@ class _Lowering:
         return {"first": self.next_row, "count": count, "width": width, "depth": depth}
 
     def _depth(self, reads: Reads) -> int:
-        return max(self.depths[row] for row in set(reads.rows.ravel().tolist()))
+        return max(map(self.depths.__getitem__, reads.rows.ravel().tolist()))
 
     def _emit(self, operation: Operation) -> Reads:
         self.operations.append(operation)

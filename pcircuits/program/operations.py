@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -337,12 +337,17 @@ class MixtureOp(Operation):
 
 @dataclass
 class Lowered:
-    """A program before it is made of tensors: operations in topological order, and where arrays ended up."""
+    """A program before it is made of tensors: operations in topological order, and where arrays ended up.
+
+    `places` are the reads that fetch each symbolic array (by id) from the rows as they were lowered; row i of those is
+    now row `now[i]`, from column `shift[i]` on, or gone where that is -1.
+    """
 
     operations: list[Operation]
     root: Reads
-    places: dict[int, Reads] = field(default_factory=dict)
-    """For each symbolic array (by id), the reads that fetch it: (R, 1), or (R, 1, K) with columns; -1 is gone."""
+    places: Mapping[int, Reads]
+    now: Index
+    shift: Index
 
     @property
     def total_rows(self) -> int:

@@ -29,7 +29,6 @@ from pcircuits.program.operations import (
     Operation,
     OuterOp,
     ProductOp,
-    Reads,
     SourceRows,
     SumOp,
 )
@@ -90,7 +89,7 @@ class Program(nn.Module):
         for name, rewrite in REWRITES.items():
             if name in chosen:
                 lowered = rewrite(lowered)
-        self.places: Mapping[int, Reads] = lowered.places
+        self._places, self._now, self._shift = lowered.places, lowered.now, lowered.shift
         self.locations = _locate(lowered)
         self.pools = Pools(dtype, device)
         self.pools.deal(rows for op in lowered.operations for rows in op.parameter_rows())
@@ -240,9 +239,8 @@ class Program(nn.Module):
 
         (-1, -1, 0) where the root does not need it.
         """
-        reads = self.places[id(array)]
-        rows = reads.rows.reshape(array.regions, -1)[:, 0]
-        columns = np.zeros_like(rows) if reads.columns is None else reads.columns.reshape(array.regions, -1)[:, 0]
+        lowered = self._places[id(array)].rows[:, 0]
+        rows, columns = self._now[lowered], self._shift[lowered]
         step = np.where(rows < 0, -1, self.locations.step[rows])
         row = np.where(rows < 0, -1, self.locations.row[rows])
         return list(zip(step.tolist(), row.tolist(), columns.tolist(), strict=True))

@@ -95,8 +95,10 @@ def _by_column(lowered: Lowered, row_of: Index, shift: Index) -> Lowered:
         return Reads(np.repeat(row_of[rows][..., None], len(columns), -1), shift[rows][..., None] + columns)
 
     operations = [op.reading(turned) for op in lowered.operations]
-    places = {key: turned(reads) for key, reads in lowered.places.items()}
-    return Lowered(operations, turned(lowered.root), places)
+    gone = lowered.now < 0
+    now = np.where(gone, -1, row_of[lowered.now])
+    shifted = lowered.shift + np.where(gone, 0, shift[lowered.now])
+    return Lowered(operations, turned(lowered.root), lowered.places, now, shifted)
 
 
 def _readers(lowered: Lowered) -> Index:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pcircuits.program.operations import Index, Lowered, Operation, Reads
+from pcircuits.program.operations import Index, Lowered, Operation
 
 __all__ = ["reordered"]
 
@@ -24,8 +24,5 @@ def reordered(lowered: Lowered, operations: Sequence[Operation], moved: Sequence
         new[old] = np.arange(first, first + len(old))
         first += len(old)
     kept = [op.moved(start, new) for op, start in zip(operations, starts, strict=True)]
-    places = {
-        key: Reads(np.where(reads.rows < 0, -1, new[reads.rows]), reads.columns)
-        for key, reads in lowered.places.items()
-    }
-    return Lowered(kept, lowered.root.renumbered(new), places)
+    now = np.where(lowered.now < 0, -1, new[lowered.now])
+    return Lowered(kept, lowered.root.renumbered(new), lowered.places, now, lowered.shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,21 @@ class Pairs:
     """(B, R·A): the pair of each entry."""
     base: Tensor
     """(R·A,): the most frequent pair of each leaf row."""
+
+    @cached_property
+    def others(self) -> Tensor:
+        """(B, R·A): whether an entry differs from the most frequent pair of its leaf row."""
+        return self.entry != self.base
+
+    @cached_property
+    def few(self) -> bool:
+        """Whether less than half of the entries do."""
+        return bool(self.others.float().mean() < 0.5)
+
+    @cached_property
+    def differing(self) -> Tensor:
+        """The pairs of the entries that do, one row of data and product after the other."""
+        return self.entry[self.others]
 
 
 @dataclass(frozen=True)
@@ -161,16 +177,11 @@ class LeafProducts(nn.Module):
         """For each row of data and product, the sum of its entries' rows of the table, (R, B, n)."""
         batch = len(pairs.entry)
         base = table[pairs.base]
-        others = pairs.entry != pairs.base
         small = self._by_product(base.detach().abs()).sum(1).amax() * torch.finfo(table.dtype).eps
-        if (
-            others.float().mean() < 0.5
-            and bool(torch.isfinite(table).all())
-            and small < _TOLERANCE.get(table.dtype, 1e-9)
-        ):
-            counts = others.view(batch * self.count, self.arity).sum(1)
+        if pairs.few and bool(torch.isfinite(table).all()) and small < _TOLERANCE.get(table.dtype, 1e-9):
+            counts = pairs.others.view(batch * self.count, self.arity).sum(1)
             offsets = counts.cumsum(0) - counts
-            differ = embedding_bag(pairs.entry[others], table - base[pairs.leaf], offsets, mode="sum")
+            differ = embedding_bag(pairs.differing, table - base[pairs.leaf], offsets, mode="sum")
             total = self._by_product(base).sum(1).unsqueeze(1)
             return differ.view(batch, self.count, -1).transpose(0, 1) + total
         bags = pairs.entry.reshape(batch * self.count, self.arity)
