@@ -83,6 +83,7 @@ def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     >>> log_normal_mass(torch.tensor(-torch.inf), torch.tensor(0.0), torch.tensor(torch.inf)).exp().item()
     0.5
     """
+    lower, upper, width = torch.broadcast_tensors(lower, upper, width)
     limit = torch.finfo(lower.dtype).max ** 0.45  # stands for infinity, and its square is finite
     width = torch.where((lower == -torch.inf) | (upper == torch.inf), limit, width).clamp(max=limit)
     lower, upper = lower.clamp(-limit, limit), upper.clamp(-limit, limit)
@@ -91,12 +92,17 @@ def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     offset = -0.5 * (near + far)
     drop = width * offset
     narrow = (width <= NARROW) & (drop <= NARROW)
-    wide = torch.where(near > 0, _across(near, far), _beside(near, far, drop))
-    return torch.where(narrow, _narrow(offset, width), wide)
+    value = _narrow(offset, width)
+    beside, across = ~narrow & (near <= 0), ~narrow & (near > 0)
+    if bool(beside.any()):
+        value = value.masked_scatter(beside, _beside(near[beside], far[beside], drop[beside]))
+    if bool(across.any()):
+        value = value.masked_scatter(across, _across(near[across], far[across]))
+    return value
 
 
-# Each form is evaluated everywhere; the clamps bind only where it is not used, and keep its gradient finite there.
-# (None may touch a value that is used: at the bound itself a clamp's gradient is zero.)
+# The narrow form is cheap, and evaluated everywhere; its clamps bind only where it is not used, and keep its gradient
+# finite there. (None may touch a value that is used: at the bound itself a clamp's gradient is zero.)
 
 
 def _narrow(offset: Tensor, width: Tensor) -> Tensor:
@@ -111,12 +117,12 @@ def _narrow(offset: Tensor, width: Tensor) -> Tensor:
 
 def _beside(near: Tensor, far: Tensor, drop: Tensor) -> Tensor:
     """log(Φ(near) - Φ(far)) for far < near <= 0, where φ(far) / φ(near) = exp(-drop)."""
-    tail: Tensor = torch.special.erfcx(-SQRT_HALF * near.clamp(max=NARROW))
+    tail: Tensor = torch.special.erfcx(-SQRT_HALF * near)
     ratio = torch.special.erfcx(-SQRT_HALF * far) * torch.exp(-drop) / tail
-    return (0.5 * tail).log() - 0.5 * near**2 + torch.log1p(-ratio.clamp(max=0.95))
+    return (0.5 * tail).log() - 0.5 * near**2 + torch.log1p(-ratio)
 
 
 def _across(near: Tensor, far: Tensor) -> Tensor:
     """log(Φ(near) - Φ(far)) for far < 0 < near."""
-    outside = torch.erfc(SQRT_HALF * near.clamp(min=0.0)) + torch.erfc(-SQRT_HALF * far)
-    return torch.log1p(-0.5 * outside.clamp(max=1.95))
+    outside = torch.erfc(SQRT_HALF * near) + torch.erfc(-SQRT_HALF * far)
+    return torch.log1p(-0.5 * outside)
