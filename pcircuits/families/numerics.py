@@ -83,7 +83,7 @@ def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     >>> log_normal_mass(torch.tensor(-torch.inf), torch.tensor(0.0), torch.tensor(torch.inf)).exp().item()
     0.5
     """
-    lower, upper, width = torch.broadcast_tensors(lower, upper, width)
+    lower, upper, width = torch.broadcast_tensors(lower, upper, width)  # type: ignore[no-untyped-call]
     limit = torch.finfo(lower.dtype).max ** 0.45  # stands for infinity, and its square is finite
     width = torch.where((lower == -torch.inf) | (upper == torch.inf), limit, width).clamp(max=limit)
     lower, upper = lower.clamp(-limit, limit), upper.clamp(-limit, limit)
