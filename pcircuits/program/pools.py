@@ -49,10 +49,9 @@ class Pool(nn.Module):
         raw = self.unconstrained()
         if self.constraint is unit_interval:
             return self.constraint.constrain(raw.double())
-        if self.constraint is simplex and raw.dtype != torch.float64:
-            logs = self.logs()
-            smallest = logs.detach().masked_fill(logs.detach() == -torch.inf, 0.0).amin()
-            return logs.exp() if bool(smallest > _SMALLEST) else self.constraint.constrain(raw.double())
+        if self.constraint is simplex and raw.dtype != torch.float64 and self.edges is None:
+            values = torch.softmax(raw, -1)
+            return values if bool(values.detach().amin() > _SMALLEST) else self.constraint.constrain(raw.double())
         return self.constraint.constrain(raw)
 
     def logs(self) -> Tensor:
@@ -109,8 +108,8 @@ class Pool(nn.Module):
 
 Form = Callable[[Pool], Tensor]
 
-_SMALLEST = -60.0
-"""Log of a probability that float32 holds with all its digits."""
+_SMALLEST = 1e-26
+"""A probability that float32 holds with all its digits, and whose products with others it holds, too."""
 
 
 class ParameterView(nn.Module):

@@ -47,11 +47,11 @@ __all__ = ["DEFAULT_MEMORY", "Program"]
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
 
-CACHE = 8 * 2**20
+CACHE = 16 * 2**20
 """Bytes that the largest step should take: then the next one finds them in the cache."""
 
-LEAST_ROWS = 32
-"""Rows of data below which steps are mostly overhead."""
+LEAST_ROWS = 16
+"""Rows of data below which steps are mostly overhead; multiples of it suit matrix products."""
 
 STEPS: Mapping[type[Operation], Callable[[int, Any, Build], Step]] = {
     InputOp: InputStep,
@@ -154,12 +154,20 @@ class Program(nn.Module):
         live = sum(s.count * s.width for s in steps) + max(s.live() for s in steps) + 3 * columns
         return max(1, self.memory // (2 * element_size * live))
 
+    def rows_of_leaves(self, element_size: int, columns: int) -> int | None:
+        """How many rows of data fit the bound on memory where only the values of leaves are kept."""
+        if not self.chunked:
+            return None
+        leaves = [s for s in self.ordered() if not s.reads()]
+        live = sum(s.count * s.width for s in leaves) + max(s.live() for s in leaves) + 3 * columns
+        return max(1, self.memory // (4 * element_size * live))
+
     def rows_in_cache(self, element_size: int) -> int | None:
         """How many rows of data are best taken together, so that what a step makes is in the cache for the next."""
         if not self.chunked:
             return None
         largest = max((s.count * s.width for s in self.ordered() if s.reads()), default=1)
-        return max(LEAST_ROWS, CACHE // (element_size * largest))
+        return max(LEAST_ROWS, CACHE // (element_size * largest) // LEAST_ROWS * LEAST_ROWS)
 
     def state(self, report: Report, held: Held, maximise: Sequence[Maximise] | None = None, keep: bool = True) -> State:
         """An upward pass before its first step; values are scaled only where no maxima and no modes are asked for."""

@@ -74,6 +74,8 @@ class Values:
     def rows(self, where: slice | Tensor) -> Values:
         """Some regions, by a slice or by an index."""
         if isinstance(where, slice):
+            if (where.start, where.stop) == (0, len(self.numbers)):
+                return self
             return Values(self.numbers[where], None if self.exponent is None else self.exponent[where])
         exponent = None if self.exponent is None else self.exponent.index_select(0, where)
         return Values(self.numbers.index_select(0, where), exponent)

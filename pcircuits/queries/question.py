@@ -56,7 +56,8 @@ class Engine:
         if report.rows == 0:  # the shape of no rows is that of one
             return self.log_values(report.blank(), maximise)[:0]
         held = self.program.held()
-        size = self._in_memory(torch.finfo(self.dtype).bits // 8) or report.rows
+        element, columns = torch.finfo(self.dtype).bits // 8, len(self.variables.labels)
+        size = self.program.rows_of_leaves(element, columns) or report.rows
         parts = [self.program.log_values(report.take(r), held, maximise) for r in _slices(report.rows, size)]
         return torch.cat(parts)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
 from pcircuits.families.finite import AbstractFinite
@@ -16,6 +15,7 @@ from pcircuits.families.interface import Parameters
 from pcircuits.parameters import Source
 from pcircuits.program.fetch import Visits
 from pcircuits.program.held import Held
+from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import ConstantOp, InputOp, SourceRows
 from pcircuits.program.pools import ParameterView
 from pcircuits.program.reports import Density
@@ -159,7 +159,8 @@ class InputStep(Step):
         scaled = state.scaled[self.index]
         table = state.held.once((self, "table", scaled, x.dtype), lambda: self._table(state, scaled, x.dtype))
         exponent = None if table.exponent is None else table.exponent[entry]
-        found = Values(embedding(entry, table.numbers), exponent)
+        numbers = table.numbers.index_select(0, entry.flatten())
+        found = Values(unflatten(numbers, 0, tuple(entry.shape)), exponent)
         if scaled and not state.held.kept:
             found = found.levelled()
         if not bool(observed.all()):

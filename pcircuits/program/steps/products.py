@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,8 @@ class ProductStep(Step):
         factors = unflatten(read.numbers, 0, (self.count, self.arity))
         if read.exponent is None:
             return Values(factors.sum(1))
-        numbers, *others = factors.unbind(1)
-        for other in others:
-            numbers = numbers * other
         exponent = unflatten(read.exponent, 0, (self.count, self.arity)).sum(1)
+        numbers = _Multiplied.apply(factors) if self.arity > 1 else factors[:, 0]
         return Values(numbers, exponent).levelled()
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
@@ -76,6 +75,37 @@ class ProductStep(Step):
         """The largest product of a row is at most all bounds but the largest below that of the largest factors."""
         bounds, low = sorted(spans.bounds[s] for s in steps), sum(spans.lows[s] for s in steps)
         return low + min(sum(bounds), sum(bounds[:-1]) + need) <= spans.reach
+
+
+class _Multiplied(torch.autograd.Function):
+    """Products (R, B, K) of factors (R, A, B, K), whose gradients are written where they belong."""
+
+    @staticmethod
+    def forward(ctx: Any, factors: Tensor) -> Tensor:
+        ctx.save_for_backward(factors)
+        return _product(factors.unbind(1))
+
+    @staticmethod
+    def backward(ctx: Any, flow: Tensor) -> Tensor:
+        (factors,) = ctx.saved_tensors
+        parts = factors.unbind(1)
+        if torch.is_grad_enabled():  # for derivatives of derivatives
+            return torch.stack([flow * _product(_without(parts, place)) for place in range(len(parts))], 1)
+        made = torch.empty_like(factors)
+        for place in range(len(parts)):
+            torch.mul(flow, _product(_without(parts, place)), out=made[:, place])
+        return made
+
+
+def _without(parts: Sequence[Tensor], place: int) -> list[Tensor]:
+    return [part for other, part in enumerate(parts) if other != place]
+
+
+def _product(parts: Sequence[Tensor]) -> Tensor:
+    total, *others = parts
+    for other in others:
+        total = total * other
+    return total
 
 
 class OuterStep(Step):
