@@ -125,6 +125,15 @@ class Fetch(nn.Module):
             )
         return self._units(values, read, batch, slice(None))
 
+    def numbers_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor) -> Tensor:
+        """As `rows_at`, but numbers that the values of a row are in proportion to, and no logs."""
+        if self.by_unit or len(self.sources) > 1:
+            logs = self.rows_at(values, read, batch)
+            return Values(logs).scaled().numbers
+        held = values[self.sources[0]]
+        assert held is not None
+        return held.scaled().numbers[self.row[read], batch]
+
     def units_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor, column: Tensor) -> Tensor:
         """Logs of single units read, for chosen rows of data, (V,)."""
         if self.by_unit:

@@ -35,8 +35,9 @@ class Completion:
 
 
 class _Largest(Chooser):
-    def pick_within(self, scores: Tensor, group: Tensor) -> Tensor:
-        return scores.argmax(-1)[group]
+    def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
+        largest = scores.argmax(-1)
+        return largest if group is None else largest[group]
 
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         return family.mode(x, observed, parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import index
 
 import torch
@@ -23,15 +24,45 @@ class Draw(Chooser):
     def __init__(self, generator: torch.Generator | None) -> None:
         self.generator = generator
 
-    def pick_within(self, scores: Tensor, group: Tensor) -> Tensor:
+    def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
         peak = scores.amax(-1, keepdim=True)
-        cumulative = (scores - torch.where(torch.isfinite(peak), peak, 0.0)).to(torch.float64).exp().cumsum(-1)
-        level = uniform((len(group),), scores, self.generator) * cumulative[group, -1]
-        last = (scores > -torch.inf).to(torch.int8).cumsum(-1).argmax(-1)
-        return torch.minimum(_found(cumulative, level, group), last[group])
+        return self._pick((scores - torch.where(torch.isfinite(peak), peak, 0.0)).to(torch.float64).exp(), group)
+
+    def pick_linear(self, scores: Tensor) -> Tensor:
+        return self._pick(scores, None)
+
+    def pick_state(self, cumulative: Callable[[], Tensor], unit: Tensor) -> Tensor:
+        table = cumulative()
+        return _bisected(table, unit, self._levels(table[:, -1][unit]))
+
+    def _pick(self, scores: Tensor, group: Tensor | None) -> Tensor:
+        """Indices in proportion to scores (G, K), by the inverse of their cumulative sums."""
+        cumulative = scores.cumsum(-1, dtype=torch.float64)
+        total = cumulative[:, -1]
+        level = self._levels(total if group is None else total[group])
+        if group is None:
+            return torch.searchsorted(cumulative, level.unsqueeze(1), right=True).squeeze(1)
+        return _found(cumulative, level, group)
+
+    def _levels(self, total: Tensor) -> Tensor:
+        """Uniform in [0, total): where the first cumulative sum above it ends, there is something to choose."""
+        level = uniform((len(total),), total, self.generator) * total
+        return torch.minimum(level, torch.nextafter(total, torch.zeros_like(total)))
 
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         return family.sample(x, observed, parameters, self.generator)
+
+
+def _bisected(cumulative: Tensor, unit: Tensor, level: Tensor) -> Tensor:
+    """For visits (V,) of units with cumulative sums (U, S), the first state whose sum is above the level."""
+    states = cumulative.shape[1]
+    flat, start = cumulative.reshape(-1), unit * states
+    below, above = torch.zeros_like(unit), torch.full_like(unit, states - 1)
+    for _ in range((states - 1).bit_length()):
+        middle = torch.div(below + above, 2, rounding_mode="floor")
+        higher = flat[start + middle] <= level
+        below, above = torch.where(higher, middle + 1, below), torch.where(higher, above, middle)
+    return torch.minimum(below, above)
 
 
 def _found(cumulative: Tensor, level: Tensor, group: Tensor) -> Tensor:

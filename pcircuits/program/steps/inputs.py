@@ -197,8 +197,23 @@ class InputStep(Step):
             reader.leaves(self.family, self.columns.unsqueeze(1), self._spread(state, begin, end), flow[..., begin:end])
 
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
-        parameters = self.leaves.units(state.held, visits.row, visits.column)
-        choice.write(self.family, visits.sample, self.columns[visits.row], parameters)
+        columns = self.columns[visits.row]
+        if self._tabulated(state) and state.held.kept:
+            states = choice.chooser.pick_state(lambda: self._cumulative(state), visits.row * self.width + visits.column)
+            if states is not None:
+                choice.write_states(visits.sample, columns[:, 0], states)
+                return
+        choice.write(self.family, visits.sample, columns, self.leaves.units(state.held, visits.row, visits.column))
+
+    def _cumulative(self, state: State) -> Tensor:
+        """The cumulative probabilities of each unit's states, (R·K, S)."""
+
+        def made() -> Tensor:
+            assert isinstance(self.family, AbstractFinite)
+            logs = self.family.log_table(self.leaves.columns(state.held, 0, self.width, self.columns.device))
+            return logs.double().exp().cumsum(-1).expand(self.count, self.width, -1).reshape(-1, self.family.states)
+
+        return state.held.once((self, "cumulative"), made)
 
     def low(self, spans: Spans, ratio: float) -> float:
         return math.log(self.width)

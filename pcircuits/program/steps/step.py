@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.program.fetch import Locations, Visits
 from pcircuits.program.held import Held
+from pcircuits.program.numbers import log
 from pcircuits.program.operations import InputOp
 from pcircuits.program.pools import Pools
 from pcircuits.program.reports import Report
@@ -84,12 +85,23 @@ class Chooser(ABC):
     """How a choosing pass settles: by drawing, or by the largest."""
 
     @abstractmethod
-    def pick_within(self, scores: Tensor, group: Tensor) -> Tensor:
-        """For log scores (G, K) and the group of each visit (V,), one index each, (V,); never one whose score is -inf."""
+    def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
+        """For log scores (G, K) and the group of each visit (V,), one index each, (V,); never one whose score is -inf.
+
+        Without groups, each visit has scores of its own.
+        """
 
     def pick(self, scores: Tensor) -> Tensor:
         """For log scores (V, K), one index each, (V,)."""
-        return self.pick_within(scores, torch.arange(len(scores), device=scores.device))
+        return self.pick_within(scores, None)
+
+    def pick_linear(self, scores: Tensor) -> Tensor:
+        """For scores (V, K) that are not logs, one index each, (V,)."""
+        return self.pick_within(log(scores), None)
+
+    def pick_state(self, cumulative: Callable[[], Tensor], unit: Tensor) -> Tensor | None:
+        """For visits (V,) of units whose states have cumulative probabilities (U, S), a state each; or None: settle them."""
+        return None
 
     def pick_grouped(self, scores: Callable[[Tensor], Tensor], groups: int, group: Tensor, at_once: int) -> Tensor:
         """As `pick_within`, with the scores of some groups made when they are needed, at most `at_once` together."""
@@ -121,6 +133,11 @@ class Choice:
         x, observed = self.assignment[index, columns], self.observed[index, columns]
         values = self.chooser.settle(family, x, observed, parameters)
         self.assignment[index, columns] = torch.where(observed, x, values.to(x.dtype))
+
+    def write_states(self, sample: Tensor, columns: Tensor, states: Tensor) -> None:
+        """Write down the states (V,) of univariate leaf units over columns (V,), where nothing was observed."""
+        x, observed = self.assignment[sample, columns], self.observed[sample, columns]
+        self.assignment[sample, columns] = torch.where(observed, x, states.to(x.dtype))
 
 
 class Step(nn.Module, ABC):

@@ -126,9 +126,14 @@ class SumStep(Step):
         return read.numbers * torch.matmul(quotient, weights)
 
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
-        below = self.edges.rows_at(state.values, visits.row, choice.row_of[visits.sample])
-        logs = self.weights.logs(state.held)[visits.row, visits.column]
-        picked = choice.chooser.pick(below + logs)
+        batch = choice.row_of[visits.sample]
+        if state.scaled[self.index]:
+            below = self.edges.numbers_at(state.values, visits.row, batch)
+            weights, _ = self.weights.relative(state.held)
+            picked = choice.chooser.pick_linear(below * weights[visits.row, visits.column])
+        else:
+            logs = self.weights.logs(state.held)[visits.row, visits.column]
+            picked = choice.chooser.pick(self.edges.rows_at(state.values, visits.row, batch) + logs)
         self.edges.route(visits.sample, visits.row, picked, choice.visits)
 
     def reads(self) -> tuple[int, ...]:
