@@ -18,7 +18,17 @@ from torch import Tensor
 
 import pcircuits as pc
 from pcircuits.program.steps import leaf_products
-from tests.benchmarks.measure import Cell, Report, Settings, medians, options, peak_mib, peak_of, settings_of
+from tests.benchmarks.measure import (
+    Cell,
+    Report,
+    Settings,
+    forget_peak,
+    medians,
+    options,
+    peak_mib,
+    peak_of,
+    settings_of,
+)
 from vq_sources import load
 
 SAMPLES = 16
@@ -149,6 +159,7 @@ def main() -> None:
     settings = settings_of(arguments)
     if arguments.peak is not None:
         problem = Problem(arguments, getattr(torch, arguments.peak), settings.device)
+        forget_peak(settings.device)
         with torch.no_grad():
             problem.circuit().compile(problem.dtype, problem.device).log_prob(problem.x)
         print(peak_mib(settings.device))

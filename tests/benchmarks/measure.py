@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -23,6 +24,7 @@ __all__ = [
     "Report",
     "Settings",
     "Table",
+    "forget_peak",
     "hardware",
     "interleaved",
     "medians",
@@ -199,6 +201,16 @@ def peak_mib(device: torch.device) -> float:
     except (OSError, StopIteration):
         scale = 2**20 if sys.platform == "darwin" else 2**10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+
+
+def forget_peak(device: torch.device) -> None:
+    """Count the peak from here on: what making the data took is not the circuit's."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_of(name: str, arguments: Sequence[str]) -> float:

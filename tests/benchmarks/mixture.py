@@ -19,7 +19,18 @@ from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import pcircuits as pc
-from tests.benchmarks.measure import Cell, Report, Settings, medians, options, peak_mib, peak_of, settings_of, timed
+from tests.benchmarks.measure import (
+    Cell,
+    Report,
+    Settings,
+    forget_peak,
+    medians,
+    options,
+    peak_mib,
+    peak_of,
+    settings_of,
+    timed,
+)
 
 SAMPLES = 16
 QUERIES = ("log_prob", "mean", "sample")
@@ -220,6 +231,7 @@ def costs(problem: Problem, arguments: list[str], queries: Sequence[str]) -> lis
 
 def ask_once(what: str, problem: Problem) -> None:
     """Build the circuit, ask once, and print the peak memory of it all."""
+    forget_peak(problem.device)
     model = problem.model()
     problem.loc = problem.scale = torch.empty(0)  # the circuit has its own
     with torch.no_grad():
