@@ -19,6 +19,7 @@ from pcircuits.parameters import positive, real
 __all__ = ["Normal"]
 
 NODES = 64
+_PARAMETERS = {"loc": ParameterSpec(real), "scale": ParameterSpec(positive)}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Normal(AbstractExponentialFamily):
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
-        return {"loc": ParameterSpec(real), "scale": ParameterSpec(positive)}
+        return _PARAMETERS
 
     def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
         infinite = torch.isinf(x)

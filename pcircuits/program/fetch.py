@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import Index, Reads
 from pcircuits.program.values import Values
+
+if TYPE_CHECKING:
+    from pcircuits.program.steps.step import State
 
 __all__ = ["Fetch", "Locations", "Visits"]
 
@@ -48,6 +52,11 @@ class Locations:
     row: Index
     widths: tuple[int, ...]
 
+    def firsts(self) -> Index:
+        """For each step, its first row in the program."""
+        counts = np.bincount(self.step, minlength=len(self.widths))
+        return np.asarray(counts.cumsum() - counts)
+
 
 class Fetch(nn.Module):
     """Reads whole rows (n) or single units (n, K), from the values of earlier steps, as (n, B, K).
@@ -56,6 +65,7 @@ class Fetch(nn.Module):
     """
 
     permutation: Tensor
+    shared_rows: Tensor
     step: Tensor
     row: Tensor
     column: Tensor
@@ -82,6 +92,9 @@ class Fetch(nn.Module):
             self.slices.append(slice(int(picked[0]), int(picked[-1]) + 1) if straight else None)
             self._index(f"rows_{number}", picked, device)
             self._index(f"columns_{number}", columns[here], device)
+        self.narrow = not self.by_unit and len(self.sources) > 1 and all(locations.widths[s] == 1 for s in self.sources)
+        if self.narrow:
+            self._index("shared_rows", rows, device)
         joined = np.concatenate(order)
         self.in_order = bool((np.diff(joined) == 1).all())
         self._index("permutation", np.argsort(joined, kind="stable"), device)
@@ -92,8 +105,11 @@ class Fetch(nn.Module):
     def _index(self, name: str, values: Index, device: torch.device | None) -> None:
         self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(values), device=device), persistent=False)
 
-    def gather(self, values: Sequence[Values | None], scaled: bool = False) -> Values:
+    def gather(self, state: State, scaled: bool = False) -> Values:
         """The units read, (n, B, K), as logs or scaled."""
+        values = state.values
+        if self.narrow and state.shared is not None and not scaled:
+            return Values(state.shared.index_select(0, self.shared_rows))
         parts = [self._part(number, values[source], scaled) for number, source in enumerate(self.sources)]
         joined = Values.join(parts)
         if not self.in_order:

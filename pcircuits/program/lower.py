@@ -172,6 +172,8 @@ def _by_unit(reads: Reads, width: int) -> Reads:
 
 def _elementwise(children: list[Reads], arrays: tuple[Units, ...], shape: tuple[int, int]) -> Reads:
     """The factors of an elementwise operation on (R, K) units, together (R, A); (1, 1) children repeat."""
+    if all(reads.columns is None and array.shape == shape for reads, array in zip(children, arrays, strict=True)):
+        return Reads(np.concatenate([reads.rows for reads in children], 1))
     regions, width = shape
     spread = []
     for reads, array in zip(children, arrays, strict=True):

@@ -24,6 +24,8 @@ def _finite(maximum: Tensor) -> Tensor:
 
 def logsumexp(values: Tensor, dim: int) -> Tensor:
     """log Σ exp along an axis; all -inf gives -inf with zero gradients, and +inf stays +inf."""
+    if not (torch.is_grad_enabled() and values.requires_grad):
+        return torch.logsumexp(values, dim)
     shift = _finite(values.detach().amax(dim, keepdim=True))
     return log((values - shift).exp().sum(dim)) + shift.squeeze(dim)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Self
 
@@ -108,6 +109,9 @@ class Pool(nn.Module):
 
 Form = Callable[[Pool], Tensor]
 
+TOGETHER = 4096
+"""Parameters of up to so many numbers are converted together, as many of them at a time."""
+
 _SMALLEST = 1e-26
 """A probability that float32 holds with all its digits, and whose products with others it holds, too."""
 
@@ -186,21 +190,31 @@ class Pools(nn.Module):
         events = first.constraint.event_ndim
         tail = tuple(first.shape[first.value.ndim - events :])
         raw = torch.empty((self._next[key], *tail), dtype=self._dtype, device=self._device)
+        small = [p for p in parameters if p.value.numel() <= TOGETHER]
+        for begin in range(
+            0, len(small), TOGETHER
+        ):  # one conversion for many: scalar circuits have some for every unit
+            some = small[begin : begin + TOGETHER]
+            values = torch.cat([p.value.reshape(-1, *tail).to(torch.float64) for p in some])
+            self._store(raw, first.constraint, values, np.concatenate([self._slots[id(p)][2] for p in some]))
         for parameter in parameters:
-            _, _, slots = self._slots[id(parameter)]
-            for start in range(0, len(slots), 1 << 22):  # so that conversion needs little memory of its own
-                part = parameter.value.reshape(-1, *tail)[start : start + (1 << 22)]
-                converted = parameter.constraint.unconstrain(part.to(torch.float64)).to(self._dtype)
-                where = slots[start : start + (1 << 22)]
-                if (where < 0).any():  # entries that the root does not need
-                    converted, where = converted[torch.as_tensor(where >= 0)], where[where >= 0]
-                if not len(where):
-                    continue
-                if _consecutive(where):
-                    raw[int(where[0]) : int(where[-1]) + 1] = converted.to(raw.device)
-                else:
-                    raw[torch.as_tensor(where, device=raw.device)] = converted.to(raw.device)
+            if parameter.value.numel() > TOGETHER:
+                values, slots = parameter.value.reshape(-1, *tail), self._slots[id(parameter)][2]
+                for start in range(0, len(slots), 1 << 22):  # so that conversion needs little memory of its own
+                    part = slice(start, start + (1 << 22))
+                    self._store(raw, first.constraint, values[part].to(torch.float64), slots[part])
         return Pool(first.constraint, raw, first.trainable)
+
+    @staticmethod
+    def _store(raw: Tensor, constraint: Constraint, values: Tensor, slots: Index) -> None:
+        """Put values into their slots, but for entries that the root does not need."""
+        if (slots < 0).any():
+            values, slots = values[torch.as_tensor(slots >= 0, device=values.device)], slots[slots >= 0]
+        converted = constraint.unconstrain(values).to(raw)
+        if len(slots) and _consecutive(slots):
+            raw[int(slots[0]) : int(slots[-1]) + 1] = converted
+        else:
+            raw[torch.as_tensor(slots, device=raw.device)] = converted
 
     def all(self) -> list[Pool]:
         """The pools, one for each constraint."""
@@ -254,7 +268,7 @@ def _entries(parameter: Parameter) -> int:
 
 
 def _block_entries(parameter: Parameter, block: tuple[int, ...]) -> int:
-    size = int(np.prod(block))
+    size = math.prod(block)
     return size // parameter.shape[-1] if parameter.constraint.event_ndim else size
 
 

@@ -41,6 +41,7 @@ from pcircuits.program.steps.inputs import ConstantStep, InputStep
 from pcircuits.program.steps.products import OuterStep, ProductStep
 from pcircuits.program.steps.step import Build, Choice, Chooser, Maximise, Reader, State, Step
 from pcircuits.program.steps.sums import MixStep, SumStep
+from pcircuits.program.values import Values
 
 __all__ = ["DEFAULT_MEMORY", "Program"]
 
@@ -52,6 +53,9 @@ CACHE = 16 * 2**20
 
 LEAST_ROWS = 16
 """Rows of data below which steps are mostly overhead; multiples of it suit matrix products."""
+
+FEW_STEPS = 8
+"""Up to so many steps, a scalar circuit reads from step to step; beyond, from one buffer of all its rows."""
 
 STEPS: Mapping[type[Operation], Callable[[int, Any, Build], Step]] = {
     InputOp: InputStep,
@@ -106,6 +110,8 @@ class Program(nn.Module):
         self.steps = nn.ModuleList([STEPS[type(op)](n, op, build) for n, op in enumerate(lowered.operations)])
         self.root = Fetch(lowered.root, self.locations, device)
         self._last_reader = _last_readers(lowered)
+        self._firsts = self.locations.firsts()
+        self._narrow = max(self.locations.widths) == 1 and len(self.steps) > FEW_STEPS
         self._kept: tuple[object, Held] | None = None
 
     def _own(
@@ -166,6 +172,8 @@ class Program(nn.Module):
         """How many rows of data are best taken together, so that what a step makes is in the cache for the next."""
         if not self.chunked:
             return None
+        if self._narrow:
+            return max(1, self.memory // (4 * element_size * len(self.locations.step)))
         largest = max((s.count * s.width for s in self.ordered() if s.reads()), default=1)
         return max(LEAST_ROWS, CACHE // (element_size * largest) // LEAST_ROWS * LEAST_ROWS)
 
@@ -177,7 +185,11 @@ class Program(nn.Module):
         if maximise is None and report.bounded:
             dtype = report.tensors()[0].dtype
             scaled = held.once(("scaled", dtype), lambda: scaled_steps(steps, self.root, held, dtype))
-        return State(report, held, [None] * len(steps), flags, scaled, self.memory, keep)
+        shared = None
+        if self._narrow and not torch.is_grad_enabled():
+            like = report.tensors()[0]
+            shared = like.new_empty((len(self.locations.step), report.rows, 1))
+        return State(report, held, [None] * len(steps), flags, scaled, self.memory, keep, shared=shared)
 
     def up(
         self, report: Report, maximise: Sequence[Maximise] | None = None, held: Held | None = None
@@ -185,8 +197,17 @@ class Program(nn.Module):
         """The log values of the roots, (B, C), and the pass with all its values, for another pass over them."""
         state = self.state(report, self.held() if held is None else held, maximise, keep=True)
         for step in self.ordered():
-            state.values[step.index] = step.up(state)
+            self._settle(state, step, step.up(state))
         return self._roots(state), state
+
+    def _settle(self, state: State, step: Step, values: Values) -> None:
+        """Keep what a step computed, in the buffer of narrow rows where there is one."""
+        state.values[step.index] = values
+        if state.shared is not None and step.width == 1:
+            first = int(self._firsts[step.index])
+            rows = state.shared[first : first + step.count]
+            rows.copy_(values.logs())
+            state.values[step.index] = Values(rows)
 
     def log_values(self, report: Report, held: Held, maximise: Sequence[Maximise] | None = None) -> Tensor:
         """The log values of the roots, (B, C); no other value is kept.
@@ -203,14 +224,15 @@ class Program(nn.Module):
             begin = number * size
             state = self.state(report.take(slice(begin, begin + rows)), held, maximise, keep=False)
             for step in steps:
-                state.values[step.index] = leaves[step.index][number] if step.index in leaves else step.up(state)
+                made = leaves[step.index][number] if step.index in leaves else step.up(state)
+                self._settle(state, step, made)
                 for done in self._last_reader[step.index]:
                     state.values[done] = None
             parts.append(self._roots(state))
         return torch.cat(parts)
 
     def _roots(self, state: State) -> Tensor:
-        roots = self.root.gather(state.values).logs().transpose(0, 1).flatten(1)
+        roots = self.root.gather(state).logs().transpose(0, 1).flatten(1)
         return torch.where(roots == -torch.inf, -torch.inf, roots)  # so that impossible rows have no gradient
 
     def down(self, state: State, flow: Tensor, reader: Reader) -> None:

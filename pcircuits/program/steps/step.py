@@ -41,6 +41,8 @@ class State:
     memory: int
     keep: bool = False
     saved: dict[object, object] = field(default_factory=dict)
+    shared: Tensor | None = None
+    """The logs of all rows of width 1, (rows, B, 1), where nothing is differentiated: one gather reads any of them."""
 
     def about(self, report: Report) -> State:
         """The same pass over other rows, for a step that reads no other step."""
