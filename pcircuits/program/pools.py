@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -219,6 +219,11 @@ class Pools(nn.Module):
     def all(self) -> list[Pool]:
         """The pools, one for each constraint."""
         return [pool for pool in self.pools.values() if isinstance(pool, Pool)]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Slots are found by the identities that parameters have now."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._slots = {id(found[0]): found for found in self._slots.values()}
 
     def view(self, request: ParameterRows) -> ParameterView:
         """The tensor (R, *block) of a request that has been dealt."""

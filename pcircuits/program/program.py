@@ -93,12 +93,13 @@ class Program(nn.Module):
         for name, rewrite in REWRITES.items():
             if name in chosen:
                 lowered = rewrite(lowered)
-        self._places, self._now, self._shift = lowered.places, lowered.now, lowered.shift
+        self._places = {id(array): (array, lowered.places[id(array)]) for array in circuit.arrays}
+        self._now, self._shift = lowered.now, lowered.shift
         self.locations = _locate(lowered)
         self.pools = Pools(dtype, device)
         self.pools.deal(rows for op in lowered.operations for rows in op.parameter_rows())
         self.sources = nn.ModuleDict()
-        self._source_names: dict[int, str] = {}
+        self._originals: dict[int, tuple[nn.Module, str]] = {}
         memo: dict[int, object] = {}
 
         def source_of(op: InputOp) -> nn.Module | None:
@@ -118,14 +119,15 @@ class Program(nn.Module):
         self, original: nn.Module, memo: dict[int, object], dtype: torch.dtype, device: torch.device | None
     ) -> nn.Module:
         """A copy of a source, with what it shares with others: the circuit stays as it is when the program is trained."""
-        if id(original) not in self._source_names:
-            name = self._source_names[id(original)] = f"source_{len(self._source_names)}"
+        if id(original) not in self._originals:
+            name = f"source_{len(self._originals)}"
+            self._originals[id(original)] = original, name
             self.sources[name] = copy.deepcopy(original, memo).to(dtype=dtype, device=device)
-        return self.sources[self._source_names[id(original)]]
+        return self.source_of(original)
 
     def source_of(self, original: nn.Module) -> nn.Module:
         """The program's own copy of a circuit's source, with what it has learnt."""
-        return self.sources[self._source_names[id(original)]]
+        return self.sources[self._originals[id(original)][1]]
 
     def trained(self) -> Mapping[int, Parameter]:
         """For each symbolic parameter (by id), one with the value it has now."""
@@ -151,6 +153,12 @@ class Program(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_kept": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """What is found by identity is found by the identities that things have now."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._places = {id(found[0]): found for found in self._places.values()}
+        self._originals = {id(found[0]): found for found in self._originals.values()}
 
     def rows_in_memory(self, element_size: int, columns: int) -> int | None:
         """How many rows of data fit the bound on memory together, or None where nothing is cut."""
@@ -269,7 +277,7 @@ class Program(nn.Module):
 
         (-1, -1, 0) where the root does not need it.
         """
-        lowered = self._places[id(array)].rows[:, 0]
+        lowered = self._places[id(array)][1].rows[:, 0]
         rows, columns = self._now[lowered], self._shift[lowered]
         step = np.where(rows < 0, -1, self.locations.step[rows])
         row = np.where(rows < 0, -1, self.locations.row[rows])

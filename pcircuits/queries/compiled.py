@@ -14,6 +14,7 @@ from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import EvidenceLike
+from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
 from pcircuits.queries.likelihood import log_prob, log_probability, log_values_given
 from pcircuits.queries.maximum import Completion, maximum
@@ -179,7 +180,8 @@ class CompiledCircuit(nn.Module, Queries):
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledCircuit:
         """A model of its own for the same circuit, which never changes and is shared."""
-        for shared in (self._circuit, *self._circuit.parameters()):
+        sources = (a.parameters.source for a in self._circuit.inputs if isinstance(a.parameters, Sourced))
+        for shared in (self._circuit, *self._circuit.arrays, *self._circuit.parameters(), *sources):
             memo[id(shared)] = shared
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update(copy.deepcopy({**self.__dict__, "_built": None}, memo))

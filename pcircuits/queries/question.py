@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit
-from pcircuits.errors import CircuitError, EvidenceError
+from pcircuits.errors import CircuitError, EvidenceError, ParameterError
 from pcircuits.evidence import Evidence, Variables
 from pcircuits.program.program import Program
 from pcircuits.program.reports import Density, Report
@@ -136,7 +136,12 @@ class Question:
 
 
 def require_possible(log_values: Tensor) -> None:
-    """Raise `EvidenceError` naming the rows whose evidence has probability zero."""
+    """Raise `EvidenceError` naming the rows whose evidence has probability zero, `ParameterError` where values are NaN."""
+    if bool(log_values.isnan().any()):
+        raise ParameterError(
+            "the model's values are NaN: a parameter has become NaN, or infinite, in training. Lower the learning rate, and "
+            "start again from the last good checkpoint"
+        )
     impossible = (log_values == -torch.inf).nonzero().flatten().tolist()
     if impossible:
         shown = ", ".join(map(str, impossible[:10])) + (", ..." if len(impossible) > 10 else "")
