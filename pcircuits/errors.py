@@ -1,6 +1,14 @@
 """The errors users meet: each says what was asked, what is wrong, where, and what to do instead."""
 
-__all__ = ["CircuitError", "EvidenceError", "FileFormatError", "ParameterError", "PropertyError", "ScopeError"]
+__all__ = [
+    "CircuitError",
+    "EvidenceError",
+    "FileFormatError",
+    "MemoryBoundError",
+    "ParameterError",
+    "PropertyError",
+    "ScopeError",
+]
 
 
 class CircuitError(ValueError):
@@ -25,3 +33,7 @@ class ParameterError(CircuitError):
 
 class FileFormatError(CircuitError):
     """A circuit file is truncated, altered, of a newer version, or names a type that is not known here."""
+
+
+class MemoryBoundError(CircuitError, MemoryError):
+    """A query ran out of memory; the message names the bound to lower."""

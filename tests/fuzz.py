@@ -3,11 +3,11 @@
     python tests/fuzz.py --circuits N [--seed S] [--state FILE]
     python tests/fuzz.py --only INDEX --seed S          # one of them again, with its traceback
 
-Each index draws a circuit (of all families, with sharing, depth, ties, zeros and extreme weights), a way to compile it
-(dtype, rewrites, bound on memory), perhaps a trip through a file, training or normalisation, and rows of evidence. Then
-`log_prob`, conditionals, boxes, means, variances, posteriors, samples and completions are compared with the oracle:
-|error| <= 1e-9·max(1, |log p|) in float64, 1e-4 in float32. With `--state`, the run is written down as it goes (whole,
-or not at all), and goes on from there when it is started again.
+Each index draws a circuit (of all families, with sharing, depth, ties, zeros and extreme weights; or of a structure,
+with weights and leaves far apart), a way to compile it (dtype, rewrites, bound on memory), perhaps a trip through a file,
+training or normalisation, and rows of evidence. Then `log_prob`, conditionals, boxes, means, variances, posteriors,
+samples and completions are compared with the oracle: |error| <= 1e-9·max(1, |log p|) in float64, 1e-4 in float32. With
+`--state`, the run is written down as it goes (whole, or not at all), and goes on from there when it is started again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import pcircuits as pc
 from pcircuits.program.rewrites import DEFAULT
 from pcircuits.scope import Variable
 from pcircuits.testing import Agreement, Oracle
-from pcircuits.testing.drawing import Seeded, draw_circuit, draw_deterministic, draw_rows
+from pcircuits.testing.drawing import Seeded, draw_circuit, draw_deterministic, draw_layered, draw_rows
 
 __all__ = ["Failure", "Run", "attempt", "main"]
 
@@ -116,8 +116,11 @@ def attempt(seed: int, index: int) -> str:
 
 
 def _circuit(choices: Seeded) -> pc.Circuit:
-    if choices.integer(0, 4) == 4:
+    which = choices.integer(0, 5)
+    if which == 5:
         return draw_deterministic(choices)
+    if which > 2:
+        return draw_layered(choices)
     return draw_circuit(choices, max_variables=choices.integer(1, 6), max_roots=3)
 
 

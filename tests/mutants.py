@@ -74,9 +74,12 @@ FETCH = "pcircuits/program/fetch.py"
 NUMBERS = "pcircuits/program/numbers.py"
 SUMS = "pcircuits/program/steps/sums.py"
 FUSED = "pcircuits/program/steps/fused.py"
+PRODUCTS = "pcircuits/program/steps/products.py"
+INPUTS = "pcircuits/program/steps/inputs.py"
 LEAVES = "pcircuits/program/steps/leaf_products.py"
 TABLE = "tests/queries/test_query_table.py"
 KILLERS = "tests/program/test_killed_by_mutants.py"
+SCALED = "tests/program/test_scaled_values.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -87,9 +90,60 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "ignored-weights", "an elementwise sum forgets its weights", SUMS,
-        "return values + self.weights.logs().transpose(1, 2).unsqueeze(2)",
+        "return values + self.weights.logs(state.held).transpose(1, 2).unsqueeze(2)",
         "return values",
         (f"{TABLE}::test_log_prob[mixes-all rewrites]",),
+    ),
+    Mutant(
+        "ignored-scaled-weights", "an elementwise sum of scaled values forgets its weights", SUMS,
+        "return numbers * (shift * spread), top + largest",
+        "return numbers * shift, top + largest",
+        (f"{SCALED}::test_log_prob[mixed-0-torch.float64]",),
+    ),
+    Mutant(
+        "unaligned-exponents", "an elementwise sum takes scaled values of several exponents for those of one", SUMS,
+        "return numbers * (shift * spread), top + largest",
+        "return numbers * spread, top + largest",
+        (f"{SCALED}::test_log_prob[mixed-0-torch.float64]",),
+    ),
+    Mutant(
+        "lost-level", "scaled values are divided by their total, which their exponent forgets",
+        "pcircuits/program/values.py",
+        "return Values(self.numbers * by.reciprocal(), self.exponent + raised)",
+        "return Values(self.numbers * by.reciprocal(), self.exponent + 0 * by)",
+        (f"{SCALED}::test_log_prob[chain-0-torch.float64]",),
+    ),
+    Mutant(
+        "greedy-scaling", "what a factor of a product needs forgets the bounds of the other factors", PRODUCTS,
+        "others = sum(spans.bounds[other] for other in (*steps[:place], *steps[place + 1 :]))",
+        "others = 0.0",
+        (f"{SCALED}::test_a_small_value_that_a_product_makes_count[torch.float32]",),
+    ),
+    Mutant(
+        "undivided-scaled-flow", "flows of a scaled dense sum are not divided by its value", SUMS,
+        "torch.where(alive, flow / torch.where(alive, numbers, 1.0), 0.0)",
+        "torch.where(alive, flow, 0.0)",
+        (f"{SCALED}::test_flows[chain-0-torch.float64]",),
+    ),
+    Mutant(
+        "unfilled-table", "a look-up takes a missing value for the state 0", INPUTS,
+        "found = found.filled(~observed, 1.0)",
+        "found = found.rows(slice(None))",
+        (f"{SCALED}::test_log_prob[chain-0-torch.float64]",),
+    ),
+    Mutant(
+        "neighbours-parameters", "parameters of one size are those of the next that were stored",
+        "pcircuits/program/pools.py",
+        "return pieces[first] if last == first + 1 else torch.cat(pieces[first:last])",
+        "return pieces[first - 1] if len(pieces[first - 1]) == end - start else torch.cat(pieces[first:last])",
+        (f"{SCALED}::test_log_prob[chain-0-torch.float64]",),
+    ),
+    Mutant(
+        "shifted-columns", "sums over one product are merged, and each reads the columns of the next",
+        "pcircuits/program/rewrites/fuse.py",
+        "shift[own] = op.first + place // sums, place % sums * op.width",
+        "shift[own] = op.first + place // sums, (place + 1) % sums * op.width",
+        (f"{KILLERS}::test_sums_over_one_product_keep_their_outputs",),
     ),
     Mutant(
         "lost-zero-of-a-simplex", "a zero on the simplex becomes a tiny number", "pcircuits/parameters.py",
@@ -110,9 +164,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{KILLERS}::test_tied_parameters_are_stored_once",),
     ),
     Mutant(
-        "stale-parameters", "what is derived from parameters is kept after they change", "pcircuits/program/pools.py",
-        "if hit is None or hit[0] != number:",
-        "if hit is None:",
+        "stale-parameters", "what is derived from parameters is kept after they change", "pcircuits/program/program.py",
+        "if self._kept is None or self._kept[0] != version:",
+        "if self._kept is None:",
         (f"{KILLERS}::test_answers_follow_the_parameters",),
     ),
     Mutant(
@@ -141,8 +195,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "swapped-regions", "a fetch that gathers from several steps reverses its rows", FETCH,
-        "joined = joined.index_select(0, self.permutation)",
-        "joined = joined.index_select(0, self.permutation.flip(0))",
+        "joined = joined.rows(self.permutation)",
+        "joined = joined.rows(self.permutation.flip(0))",
         (f"{TABLE}::test_log_prob[mixed_families-all rewrites]",),
     ),
     Mutant(
@@ -160,9 +214,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "swapped-factors", "an outer product lets its first factor run fastest",
-        "pcircuits/program/steps/products.py",
-        "first = (first.unsqueeze(-1) + factor.unsqueeze(-2)).flatten(-2)",
-        "first = (first.unsqueeze(-2) + factor.unsqueeze(-1)).flatten(-2)",
+        PRODUCTS,
+        "one, other = numbers.unsqueeze(-1), factor.numbers.unsqueeze(-2)",
+        "one, other = numbers.unsqueeze(-2), factor.numbers.unsqueeze(-1)",
         (f"{TABLE}::test_log_prob[layered-all rewrites]",),
     ),
     Mutant(
@@ -196,9 +250,9 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
     ),
     Mutant(
-        "lost-columns", "a streamed mixture forgets the last of its components", FUSED,
-        "for begin in range(0, self.inputs, step)]",
-        "for begin in range(0, self.inputs - 1, step)]",
+        "lost-columns", "a streamed mixture forgets the last of its components", INPUTS,
+        "for begin in range(0, self.width, step)]",
+        "for begin in range(0, max(1, self.width - 1), step)]",
         (f"{TABLE}::test_log_prob[normal_mixture-chunks of one]",),
     ),
     Mutant(
@@ -254,8 +308,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "prior-samples-of-dense-sums", "a dense sum draws from its prior, not its posterior", SUMS,
-        "picked = choice.chooser.pick(below + self._row_logs(visits))",
-        "picked = choice.chooser.pick(0 * below + self._row_logs(visits))",
+        "picked = choice.chooser.pick(below + logs)",
+        "picked = choice.chooser.pick(logs)",
         (f"{KILLERS}::test_samples_follow_the_conditional[dense-rewritten]",),
     ),
     Mutant(
@@ -266,8 +320,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "prior-samples-of-mixtures", "a fused mixture draws from its prior, not its posterior", FUSED,
-        "scores = values[some.row, place[here] - at] + logs[",
-        "scores = logs[",
+        "v[r[g], p[g]] + logs[r[g], o[g], begin:end]",
+        "logs[r[g], o[g], begin:end]",
         (f"{KILLERS}::test_samples_follow_the_conditional[mixture-rewritten]",),
     ),
     Mutant(
@@ -285,8 +339,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "low-bound", "the upper bound of map takes maxima at sums that are not deterministic",
         "pcircuits/queries/maximum.py",
-        "engine.deterministic_sums, keep=False",
-        "everywhere, keep=False",
+        "Mode(some.x, some.observed), engine.deterministic_sums)",
+        "Mode(some.x, some.observed), everywhere)",
         (f"{TABLE}::test_most_probable_completion[scalar_graph-all rewrites]",),
     ),
     Mutant(

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "pcircuits": [
-        ["scope", "evidence", "parameters", "errors", "files", "devices", "_version"],
+        ["scope", "evidence", "parameters", "errors", "files", "devices", "memory", "_version"],
         ["families"],
         ["circuit"],
         ["program"],

@@ -277,7 +277,11 @@ class Wiring(Units):
     __slots__ = ("child", "column", "region")
 
     def __init__(self, children: Sequence[Units], child: Index, region: Index, column: Index | None = None) -> None:
-        self.child, self.region, self.column = child, region, column
+        self.child, self.region = (
+            np.ascontiguousarray(child),
+            np.ascontiguousarray(region),
+        )  # torch takes no reversed views
+        self.column = None if column is None else np.ascontiguousarray(column)
         shape = (len(child), children[0].width) if column is None else (child.shape[0], child.shape[1])
         super().__init__(shape, tuple(children))
 

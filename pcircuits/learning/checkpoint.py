@@ -69,7 +69,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "best": checkpoint.best,
         "records": [asdict(record) for record in checkpoint.records],
     }
-    write_whole(path, lambda file: torch.save(content, file))
+    whole = io.BytesIO()
+    torch.save(content, whole)  # not into the file: of a full disk torch only says that a position is unexpected
+    write_whole(path, lambda file: file.write(whole.getbuffer()))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -206,3 +206,21 @@ class TestLeaves:
 
     def test_states_are_never_trained(self):
         assert not pc.Indicator("a", 1).parameters["state"].trainable
+
+
+@pytest.mark.parametrize("columns", [slice(None, None, -1), [1, 0, 2]], ids=["reversed", "listed"])
+def test_reversed_regions_and_columns_have_masses_and_conditionals(columns):
+    """A selection with a negative step is a view that torch does not take."""
+    weights = [[0.1, 0.2, 0.7], [0.3, 0.3, 0.4]]
+    units = pc.Bernoulli(["a", "b"], torch.tensor(weights, dtype=torch.float64))
+    flipped = units[::-1][:, columns]
+    circuit = pc.Circuit((2.0 * flipped.prod()).units.sum([0.2, 0.3, 0.5]))
+    assert circuit.check().normalised.holds is False
+    same = pc.normalise(circuit)
+    assert same.check().normalised.holds is True
+    order = np.arange(3)[columns]
+    a, b = (np.array(row)[order] for row in weights)
+    joint = np.array([0.2, 0.3, 0.5]) * a * b
+    assert values_of(same.root, {"a": 1, "b": 1}) == pytest.approx([joint.sum()])
+    given_a = pc.condition(circuit, {"a": 1.0})
+    assert values_of(given_a.root, {"b": 1}) == pytest.approx([joint.sum() / (np.array([0.2, 0.3, 0.5]) * a).sum()])

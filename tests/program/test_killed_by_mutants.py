@@ -157,3 +157,25 @@ def test_flows_of_a_unit_that_is_wired_twice_add_up(rewrites):
     assert model.mean().item() == pytest.approx(0.3 * 0.4 + 0.7 * (0.25 * 0.1 + 0.75 * 0.7), rel=1e-12)
     shares = model.posterior(circuit.sums[0])[0].sum(-1)
     assert shares.tolist() == pytest.approx([0.3, 0.7], rel=1e-12)
+
+
+@pytest.mark.parametrize("rewrites", [None, []], ids=["rewritten", "plain"])
+def test_sums_over_one_product_keep_their_outputs(rewrites):
+    """Three sums of two outputs over one product of leaves, each with weights of its own."""
+    leaves = pc.Bernoulli(["a", "b"], torch.tensor([[0.9, 0.2, 0.5], [0.8, 0.1, 0.3]], dtype=torch.float64)).prod()
+    weights = [
+        [[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]],
+        [[0.2, 0.6, 0.2], [0.4, 0.3, 0.3]],
+        [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]],
+    ]
+    sums = [leaves.sum(w) for w in weights]
+    gates = pc.Categorical("c", torch.tensor([[0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4]], dtype=torch.float64))
+    joined = pc.concat([unit * gates[0, k] for k, unit in enumerate(sums)], axis="width")
+    circuit = pc.Circuit(joined.sum([0.3, 0.1, 0.2, 0.15, 0.05, 0.2]))
+    oracle, model = Oracle(circuit), circuit.compile(dtype=torch.float64, rewrites=rewrites)
+    for known in ({}, {"a": 1.0}, {"b": 0.0, "c": 2.0}, {"a": 0.0, "b": 1.0, "c": 0.0}):
+        given = model.given(known)
+        assert model.log_prob(known).item() == pytest.approx(oracle.log_value(known), rel=1e-12)
+        for array in sums:
+            want = [oracle.posterior(circuit.unit(array, 0, k), known) for k in range(2)]
+            torch.testing.assert_close(given.posterior(array)[0, 0], torch.tensor(want, dtype=torch.float64))

@@ -60,7 +60,7 @@ def test_a_demo_killed_again_and_again_ends_as_one_that_was_not(tmp_path: Path) 
         if path.suffix == ".safetensors":  # the order of its header's entries is not fixed
             ours, theirs = load_file(path), load_file(again)
             assert all(torch.equal(ours[name], theirs[name]) for name in ours.keys() | theirs.keys()), path.name
-    assert not list(broken.glob("*.tmp"))
+    assert not list(broken.rglob("*.tmp"))
 
 
 @pytest.mark.errors

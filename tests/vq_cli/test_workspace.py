@@ -47,6 +47,29 @@ def test_what_an_early_kill_leaves_is_taken_over(tmp_path: Path) -> None:
         assert workspace.folder == tmp_path
 
 
+def test_what_a_late_kill_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """The names of `pcircuits.files`, of either kind; a file of the user's own is none of our business."""
+    with Workspace.open(tmp_path, SETTINGS) as workspace:
+        for name in ("circuits/.c.pc.0123456789abcdef.tmp", "training/checkpoint.pt.tmp", "notes.tmp", "a.json"):
+            workspace.path(name).write_text("x")
+    with pytest.raises(ConfigError), Workspace.open(tmp_path, {**SETTINGS, "seed": 1}):
+        pass
+    assert len(list(tmp_path.rglob("*.tmp"))) == 3
+    with Workspace.open(tmp_path, SETTINGS):
+        pass
+    assert [path.name for path in tmp_path.rglob("*.tmp")] == ["notes.tmp"]
+    assert (tmp_path / "a.json").is_file()
+
+
+def test_who_holds_a_folder_is_named(tmp_path: Path) -> None:
+    with (
+        Workspace.open(tmp_path, SETTINGS),
+        pytest.raises(ConfigError, match=rf"in use by another vq-circuit \(process {os.getpid()}\): wait"),
+        Workspace.open(tmp_path, SETTINGS),
+    ):
+        pass
+
+
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     with (
         Workspace.open(tmp_path, SETTINGS),

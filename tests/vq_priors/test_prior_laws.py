@@ -9,7 +9,7 @@ import torch
 from scipy.stats import chisquare
 
 from vq_sources.errors import ConfigError, DataError, SelectionError
-from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN
+from vq_sources.priors import AutoregressivePrior, ClassMarginal, EmpiricalPrior, IndependentPrior, PixelCNN
 
 CARDINALITIES = (2, 3, 2, 3)
 EVERY = torch.tensor(list(itertools.product(*(range(k) for k in CARDINALITIES))))
@@ -210,3 +210,13 @@ def test_impossible_grids_are_refused():
 def test_a_prior_without_classes_is_its_own_marginal():
     prior = IndependentPrior((2, 2), 3)
     assert prior.marginal() is prior
+
+
+def test_class_probabilities_in_single_precision_sum_to_one() -> None:
+    """Tenths in float32 add up to 1 + 4·10^-8, which all codes together would inherit."""
+    prior = independent(3)
+    probs = torch.tensor([0.1, 0.3, 0.6])
+    marginal = ClassMarginal(prior, probs)
+    assert probs.double().sum().item() != pytest.approx(1.0, abs=1e-9)
+    assert marginal.log_prob(EVERY).exp().sum().item() == pytest.approx(1.0, abs=1e-12)
+    assert marginal.class_probs.tolist() == pytest.approx([0.1, 0.3, 0.6], abs=1e-7)

@@ -82,5 +82,5 @@ def read_selection(path: Path) -> CodeSet:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
             return CodeSet.from_tensors(tensors, file.metadata() or {})
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RuntimeError) as error:  # what no whole file holds, wherever it is noticed
         raise FileFormatError(f"{path} cannot be read ({error}): delete it, and it is made again") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +20,8 @@ __all__ = ["LOCK_NAME", "SETTINGS_NAME", "Workspace", "settings_of"]
 SETTINGS_NAME = "settings.json"
 LOCK_NAME = ".lock"
 _STAGES = "stages"
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp|.+\.(json|csv|pt|png|safetensors)\.tmp")
+"""The names under which `pcircuits.files` writes, before what is written is whole."""
 
 
 class Workspace:
@@ -42,9 +46,10 @@ class Workspace:
         `vq-circuit`; `OSError` where it cannot be written.
         """
         make_folder(folder)
-        with open(folder / LOCK_NAME, "a", encoding="utf-8") as lock:
+        with open(folder / LOCK_NAME, "a+", encoding="utf-8") as lock:
             _hold(lock, folder)
             _agree(folder, settings)
+            _clear(folder)
             yield cls(folder)
 
     def path(self, name: str) -> Path:
@@ -99,8 +104,20 @@ def _hold(lock: IO[str], folder: Path) -> None:
         if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
             raise
         raise ConfigError(
-            f"{folder} is in use by another vq-circuit: wait until it ends, or choose another folder with --out"
+            f"{folder} is in use by another vq-circuit{_holder(lock)}: wait until it ends, or choose another folder with "
+            "--out"
         ) from None
+    with suppress(OSError):  # a lock without a name still holds where the disk is full
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+
+
+def _holder(lock: IO[str]) -> str:
+    """Who wrote itself into the lock, in brackets."""
+    lock.seek(0)
+    number = lock.read(20).strip()
+    return f" (process {number})" if number.isdecimal() else ""
 
 
 def _agree(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -121,6 +138,13 @@ def _agree(folder: Path, settings: Mapping[str, Any]) -> None:
             f"{folder} was made with other settings ({'; '.join(differences[:3])}): choose another folder with --out, "
             "or delete that one"
         )
+
+
+def _clear(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed: nobody else writes here while the lock is held."""
+    for path in folder.rglob("*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:

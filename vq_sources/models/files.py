@@ -24,6 +24,9 @@ __all__ = ["Architectures", "config_from_dict", "config_to_dict", "load_model", 
 C = TypeVar("C")
 
 _FORMAT, _VERSION = "vq_sources.model", 1
+_SMALL = 2**16
+"""Sizes up to this need no tensor of their own: grey levels, for one."""
+
 
 Architectures = Mapping[str, tuple[type, Callable[[Any], nn.Module]]]
 """Name of a module's class to (class of its config, its constructor from a config)."""
@@ -74,12 +77,14 @@ def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn
     config_class, build = _architecture(path, header, architectures)
     model: nn.Module
     try:
-        config = config_from_dict(config_class, json.loads(header["config"]))
+        values = json.loads(header["config"])
+        _check_sizes(values, sum(value.numel() for value in state.values()))
+        config = config_from_dict(config_class, values)
         with seeded(torch.Generator().manual_seed(0)):
             model = build(config)
         # Each tensor keeps its own dtype: class probabilities are float64 whatever the weights are.
         model.load_state_dict(state, assign=True)
-    except (CircuitError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (CircuitError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         name = header["architecture"]
         raise FileFormatError(f"{path} does not hold a {name} that this version can rebuild: {error}") from error
     return model.eval()
@@ -102,6 +107,15 @@ def config_to_dict(config: object) -> dict[str, Any]:
 def config_from_dict(config_class: type[C], values: Mapping[str, Any]) -> C:
     """The inverse of `config_to_dict`."""
     return config_class(**{name: _decode(value) for name, value in values.items()})
+
+
+def _check_sizes(values: Any, numbers: int) -> None:
+    """Refuse a config with sizes beyond what the file's tensors can be of, before anything is built with them."""
+    parts = values.values() if isinstance(values, Mapping) else values if isinstance(values, list) else ()
+    for part in parts:
+        if isinstance(part, int) and abs(part) > max(numbers, _SMALL):
+            raise ValueError(f"its config has the size {part}, and its tensors hold {numbers:,} numbers")
+        _check_sizes(part, numbers)
 
 
 def _architecture(path: Path, header: Mapping[str, str], architectures: Architectures) -> Any:

@@ -39,7 +39,8 @@ class ClassMarginal(AutoregressivePrior):
     **Arguments**
 
     - `prior`: a class-conditional prior.
-    - `class_probs`: p(c), (C,); the prior's own (the frequencies of its training labels) where None.
+    - `class_probs`: p(c), (C,), renormalised in float64; the prior's own (the frequencies of its training labels) where
+      None.
 
         >>> from vq_sources.priors import IndependentPrior
         >>> prior = IndependentPrior((1, 2), 3, num_classes=2)
@@ -62,7 +63,8 @@ class ClassMarginal(AutoregressivePrior):
                 f"class_probs must be ({prior.num_classes},) numbers >= 0 that sum to 1, not {probs.tolist()}"
             )
         self.prior = prior
-        self.register_buffer("class_probs", probs.detach().to(prior.device, torch.float64).clone())
+        probs = probs.detach().to(prior.device, torch.float64)
+        self.register_buffer("class_probs", probs / probs.sum())  # float32 sums to 1 to seven digits, codes to sixteen
 
     @property
     def device(self) -> torch.device:
