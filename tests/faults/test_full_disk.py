@@ -26,7 +26,7 @@ def circuit(path):
 
 
 def checkpoint(path):
-    save_checkpoint(path, Checkpoint({"settings": {}}, {"w": torch.zeros(5000)}, {}, {}, ()))
+    save_checkpoint(path, Checkpoint({"settings": {}}, {"w": torch.zeros(500_000)}, {}, {}, ()))
 
 
 def model(path):
@@ -80,4 +80,4 @@ def test_all_or_nothing_and_again(put, old, tmp_path, little_space):
 
 def test_a_checkpoint_comes_back(tmp_path):
     checkpoint(tmp_path / "c.pt")
-    assert torch.equal(load_checkpoint(tmp_path / "c.pt").module["w"], torch.zeros(5000))
+    assert torch.equal(load_checkpoint(tmp_path / "c.pt").module["w"], torch.zeros(500_000))
