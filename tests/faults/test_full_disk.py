@@ -26,7 +26,7 @@ def circuit(path):
 
 
 def checkpoint(path):
-    save_checkpoint(path, Checkpoint({"settings": {}}, {"w": torch.zeros(5000)}, {}, {}, ()))
+    save_checkpoint(path, Checkpoint({"settings": {}}, {"w": torch.zeros(500_000)}, {}, {}, ()))
 
 
 def model(path):
@@ -58,7 +58,7 @@ def little_space():
     """Files of this process stay small: what goes beyond is refused, as by a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (SPACE, hard))
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    yield lambda size=soft: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
@@ -78,6 +78,14 @@ def test_all_or_nothing_and_again(put, old, tmp_path, little_space):
     assert path.stat().st_size > SPACE
 
 
+def test_a_disk_that_is_full_in_the_middle_of_a_checkpoint(tmp_path, little_space):
+    """There torch's own writer of files says only that a position is unexpected."""
+    little_space(100_000)
+    with pytest.raises(OSError, match="the file was not written: File too large"):
+        checkpoint(tmp_path / "c.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_comes_back(tmp_path):
     checkpoint(tmp_path / "c.pt")
-    assert torch.equal(load_checkpoint(tmp_path / "c.pt").module["w"], torch.zeros(5000))
+    assert torch.equal(load_checkpoint(tmp_path / "c.pt").module["w"], torch.zeros(500_000))
