@@ -20,7 +20,15 @@ from pcircuits.circuit.marginal import marginalize
 from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
-from pcircuits.errors import CircuitError, EvidenceError, FileFormatError, ParameterError, PropertyError, ScopeError
+from pcircuits.errors import (
+    CircuitError,
+    EvidenceError,
+    FileFormatError,
+    MemoryBoundError,
+    ParameterError,
+    PropertyError,
+    ScopeError,
+)
 from pcircuits.evidence import Evidence
 from pcircuits.io import SavableSource, load, save
 from pcircuits.networkx import to_networkx
@@ -45,6 +53,7 @@ __all__ = [
     "FileFormatError",
     "Indicator",
     "Input",
+    "MemoryBoundError",
     "Mix",
     "Normal",
     "Outer",

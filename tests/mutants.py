@@ -72,6 +72,7 @@ class Mutant:
 
 FETCH = "pcircuits/program/fetch.py"
 NUMBERS = "pcircuits/program/numbers.py"
+VALUES = "pcircuits/program/values.py"
 SUMS = "pcircuits/program/steps/sums.py"
 FUSED = "pcircuits/program/steps/fused.py"
 PRODUCTS = "pcircuits/program/steps/products.py"
@@ -176,15 +177,15 @@ MUTANTS: tuple[Mutant, ...] = (
         (f"{TABLE}::test_log_prob[mixes-all rewrites]",),
     ),
     Mutant(
-        "shifted-exponent", "a dense sum adds back the maximum of another row", NUMBERS,
-        "torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift",
-        "torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift.roll(1, 1)",
+        "shifted-exponent", "a dense sum takes the exponent of another row", SUMS,
+        "weights.transpose(-1, -2)), read.exponent + largest)",
+        "weights.transpose(-1, -2)), read.exponent.roll(1, 1) + largest)",
         (f"{TABLE}::test_log_prob[layered-all rewrites]",),
     ),
     Mutant(
-        "no-shift", "a dense sum leaves log space without subtracting a maximum", NUMBERS,
-        "shift = _finite(values.detach().amax(-1, keepdim=True))",
-        "shift = torch.zeros_like(values[..., :1])",
+        "no-shift", "values are scaled without subtracting a maximum", VALUES,
+        "shift = torch.where(torch.isfinite(peak), peak, 0.0)",
+        "shift = torch.zeros_like(peak)",
         (f"{KILLERS}::test_values_far_below_the_smallest_number",),
     ),
     Mutant(
@@ -245,8 +246,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "kept-base-row", "the table look-up adds whole rows where it should add differences", LEAVES,
-        "embedding_bag(pairs.entry[others], table - base[pairs.leaf], offsets",
-        "embedding_bag(pairs.entry[others], table, offsets",
+        "embedding_bag(pairs.differing, table - base[pairs.leaf], offsets",
+        "embedding_bag(pairs.differing, table, offsets",
         (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
     ),
     Mutant(
@@ -308,8 +309,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "prior-samples-of-dense-sums", "a dense sum draws from its prior, not its posterior", SUMS,
-        "picked = choice.chooser.pick(below + logs)",
-        "picked = choice.chooser.pick(logs)",
+        "choice.chooser.pick_linear(below * weights[visits.row, visits.column])",
+        "choice.chooser.pick_linear(weights[visits.row, visits.column])",
         (f"{KILLERS}::test_samples_follow_the_conditional[dense-rewritten]",),
     ),
     Mutant(
@@ -326,14 +327,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "even-samples", "a draw ignores how probable its choices are", "pcircuits/queries/sampling.py",
-        ".to(torch.float64).exp().cumsum(-1)",
-        ".to(torch.float64).exp().sign().cumsum(-1)",
+        "cumulative = scores.cumsum(-1, dtype=torch.float64)",
+        "cumulative = scores.sign().cumsum(-1, dtype=torch.float64)",
         (f"{KILLERS}::test_samples_follow_the_conditional[dense-rewritten]",),
     ),
     Mutant(
         "least-probable", "map takes the smallest input of a sum", "pcircuits/queries/maximum.py",
-        "return scores.argmax(-1)",
-        "return scores.argmin(-1)",
+        "largest = scores.argmax(-1)",
+        "largest = scores.argmin(-1)",
         (f"{TABLE}::test_most_probable_completion[gated-all rewrites]",),
     ),
     Mutant(

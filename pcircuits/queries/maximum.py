@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.memory import naming_the_bound
 from pcircuits.program.reports import Density, Mode
 from pcircuits.program.steps.step import Chooser
 from pcircuits.queries.question import Question
@@ -62,7 +63,7 @@ def maximum(question: Question, exact: bool) -> Completion:
     roots = question.roots(known.rows)
     everywhere = [True] * len(engine.program.steps)
     parts: list[tuple[Tensor, ...]] = []
-    with torch.no_grad():
+    with torch.no_grad(), naming_the_bound("map", engine.program.memory):
         for rows in engine.chunks(known.rows):
             some, chosen = Evidence(known.x[rows], known.observed[rows]), roots[rows]
             total, _ = question.up(some, chosen)

@@ -12,6 +12,7 @@ from torch import Tensor
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.errors import CircuitError, EvidenceError, ParameterError
 from pcircuits.evidence import Evidence, Variables
+from pcircuits.memory import naming_the_bound
 from pcircuits.program.program import Program
 from pcircuits.program.reports import Density, Report
 from pcircuits.program.steps.step import Maximise, State
@@ -58,8 +59,9 @@ class Engine:
         held = self.program.held()
         element, columns = torch.finfo(self.dtype).bits // 8, len(self.variables.labels)
         size = self.program.rows_of_leaves(element, columns) or report.rows
-        parts = [self.program.log_values(report.take(r), held, maximise) for r in _slices(report.rows, size)]
-        return torch.cat(parts)
+        with naming_the_bound("log_prob", self.program.memory):
+            parts = [self.program.log_values(report.take(r), held, maximise) for r in _slices(report.rows, size)]
+            return torch.cat(parts)
 
     def _in_memory(self, element_size: int) -> int | None:
         return self.program.rows_in_memory(element_size, len(self.variables.labels))
@@ -112,7 +114,8 @@ class Question:
         self.one_root(query)
         known = self.known()
         roots = self.roots(known.rows)
-        parts = [answer(Evidence(known.x[r], known.observed[r]), roots[r]) for r in self.engine.chunks(known.rows)]
+        with naming_the_bound(query, self.engine.program.memory):
+            parts = [answer(Evidence(known.x[r], known.observed[r]), roots[r]) for r in self.engine.chunks(known.rows)]
         if not parts:  # the shape of no rows is that of one row of which nothing is known
             e = self.engine
             nothing = Evidence.nothing(1, e.variables, e.dtype, e.device)

@@ -12,6 +12,7 @@ from pcircuits.errors import CircuitError
 from pcircuits.evidence import Evidence
 from pcircuits.families.draws import uniform
 from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.memory import naming_the_bound
 from pcircuits.program.steps.step import Chooser
 from pcircuits.queries.question import Question
 
@@ -88,7 +89,7 @@ def sample(question: Question, n: int, generator: torch.Generator | None) -> Ten
     roots = question.roots(known.rows)
     draw = Draw(generator)
     parts = []
-    with torch.no_grad():
+    with torch.no_grad(), naming_the_bound("sample", question.engine.program.memory):
         for rows in question.engine.chunks(known.rows):
             parts.append(_of_rows(question, Evidence(known.x[rows], known.observed[rows]), roots[rows], n, draw))
     samples = torch.cat(parts, 1) if parts else known.x.new_zeros((n, 0, known.x.shape[1]))
