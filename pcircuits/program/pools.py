@@ -50,9 +50,11 @@ class Pool(nn.Module):
         raw = self.unconstrained()
         if self.constraint is unit_interval:
             return self.constraint.constrain(raw.double())
-        if self.constraint is simplex and raw.dtype != torch.float64 and self.edges is None:
-            values = torch.softmax(raw, -1)
-            return values if bool(values.detach().amin() > _SMALLEST) else self.constraint.constrain(raw.double())
+        if self.constraint is simplex and raw.dtype != torch.float64:
+            values = torch.softmax(raw, -1) if self.edges is None else None
+            if values is not None and bool(values.detach().amin() > _SMALLEST):
+                return values
+            return self.constraint.constrain(raw.double())
         return self.constraint.constrain(raw)
 
     def logs(self) -> Tensor:

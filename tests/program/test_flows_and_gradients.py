@@ -33,7 +33,9 @@ def raw_gradients(model, circuit, value):
         _, key, slots = pools._slots[id(parameter)]
         if key in leaves:
             whole = by_pool[key] if by_pool[key] is not None else torch.zeros_like(leaves[key])
-            gradients[id(parameter)] = whole[torch.as_tensor(slots)].reshape(parameter.shape)
+            slot = torch.as_tensor(slots)  # -1 where the root does not need an entry
+            gradient = whole[slot].masked_fill((slot < 0).reshape(-1, *[1] * (whole.ndim - 1)), 0.0)
+            gradients[id(parameter)] = gradient.reshape(parameter.shape)
     return gradients
 
 

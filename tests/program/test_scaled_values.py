@@ -11,6 +11,7 @@ import torch
 
 import pcircuits as pc
 from pcircuits.circuit.circuit import fold
+from pcircuits.testing.oracle import Oracle
 
 DIGITS = {torch.float64: 1e-9, torch.float32: 1e-4}
 """|error| of log p is at most this times max(1, |log p|); shares and gradients follow from differences of such logs."""
@@ -246,3 +247,18 @@ def test_what_the_largest_weight_of_another_sum_hides():
     second = math.log(0.75) + math.log(1e-20)
     want = torch.logaddexp(first, torch.tensor(second)) - 0.5 * math.log(2 * math.pi)
     close(got, want.reshape(1), torch.float32)
+
+
+def test_probabilities_that_float32_cannot_hold_beside_zeros():
+    tiny = math.exp(-200.0)
+    probs = torch.tensor([[[1.0 - tiny, tiny, 0.0], [0.5, 0.25, 0.25]]], dtype=torch.float64)
+    leaves = pc.concat([pc.Categorical("a", probs), pc.Categorical("b", probs)], axis="regions")
+    layer = leaves.sum(torch.tensor([[0.7, 0.3], [0.4, 0.6]])).prod()
+    first = leaves[0] * leaves[1]
+    for root, want in ((first[0, 0], -400.0), (layer.sum([0.5, 0.5]), None)):
+        circuit = pc.Circuit(root)
+        x = torch.ones(1, 2)
+        value = circuit.compile(dtype=torch.float32).log_prob(x).item()
+        assert value == pytest.approx(
+            Oracle(circuit).log_value({"a": 1.0, "b": 1.0}) if want is None else want, abs=0.05
+        )
