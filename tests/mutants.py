@@ -84,9 +84,9 @@ SCALED = "tests/program/test_scaled_values.py"
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
-        "lost-weight", "a dense sum drops its first input", NUMBERS,
-        "torch.matmul((values - shift).exp(), weights.transpose(-1, -2))",
-        "torch.matmul((values - shift).exp()[..., 1:], weights.transpose(-1, -2)[..., 1:, :])",
+        "lost-weight", "a dense sum drops its first input", SUMS,
+        "torch.matmul(read.numbers, weights.transpose(-1, -2))",
+        "torch.matmul(read.numbers[..., 1:], weights[..., 1:].transpose(-1, -2))",
         (f"{TABLE}::test_log_prob[layered-all rewrites]",),
     ),
     Mutant(
