@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,10 +11,7 @@ from torch import Tensor, nn
 
 from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import Index, Reads
-from pcircuits.program.values import Values
-
-if TYPE_CHECKING:
-    from pcircuits.program.steps.step import State
+from pcircuits.program.values import Computed, Values
 
 __all__ = ["Fetch", "Locations", "Visits"]
 
@@ -105,11 +101,10 @@ class Fetch(nn.Module):
     def _index(self, name: str, values: Index, device: torch.device | None) -> None:
         self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(values), device=device), persistent=False)
 
-    def gather(self, state: State, scaled: bool = False) -> Values:
+    def gather(self, values: Computed, scaled: bool = False) -> Values:
         """The units read, (n, B, K), as logs or scaled."""
-        values = state.values
-        if self.narrow and state.shared is not None and not scaled:
-            return Values(state.shared.index_select(0, self.shared_rows))
+        if self.narrow and values.shared is not None and not scaled:
+            return Values(values.shared.index_select(0, self.shared_rows))
         parts = [self._part(number, values[source], scaled) for number, source in enumerate(self.sources)]
         joined = Values.join(parts)
         if not self.in_order:
@@ -131,7 +126,7 @@ class Fetch(nn.Module):
         straight = self.slices[number]
         return source.rows(self._buffer("rows", number) if straight is None else straight)
 
-    def rows_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor) -> Tensor:
+    def rows_at(self, values: Computed, read: Tensor, batch: Tensor) -> Tensor:
         """Logs of whole rows read, for chosen rows of data: entry `read` of n at row `batch` of B, (V, K)."""
         if self.by_unit:
             columns = torch.arange(self.width, device=read.device)
@@ -141,7 +136,7 @@ class Fetch(nn.Module):
             )
         return self._units(values, read, batch, slice(None))
 
-    def numbers_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor) -> Tensor:
+    def numbers_at(self, values: Computed, read: Tensor, batch: Tensor) -> Tensor:
         """As `rows_at`, but numbers that the values of a row are in proportion to, and no logs."""
         if self.by_unit or len(self.sources) > 1:
             logs = self.rows_at(values, read, batch)
@@ -150,14 +145,14 @@ class Fetch(nn.Module):
         assert held is not None
         return held.scaled().numbers[self.row[read], batch]
 
-    def units_at(self, values: Sequence[Values | None], read: Tensor, batch: Tensor, column: Tensor) -> Tensor:
+    def units_at(self, values: Computed, read: Tensor, batch: Tensor, column: Tensor) -> Tensor:
         """Logs of single units read, for chosen rows of data, (V,)."""
         if self.by_unit:
             unit = read * self.width + column
             return self._units(values, unit, batch, self.column[unit])
         return self._units(values, read, batch, column)
 
-    def _units(self, values: Sequence[Values | None], entry: Tensor, batch: Tensor, column: Tensor | slice) -> Tensor:
+    def _units(self, values: Computed, entry: Tensor, batch: Tensor, column: Tensor | slice) -> Tensor:
         step, row = self.step[entry], self.row[entry]
         out: Tensor | None = None
         for source in self.sources:
@@ -172,7 +167,7 @@ class Fetch(nn.Module):
         assert out is not None
         return out
 
-    def scatter(self, flow: Tensor, flows: list[Tensor | None], like: Sequence[Values | None]) -> None:
+    def scatter(self, flow: Tensor, flows: list[Tensor | None], like: Computed) -> None:
         """Add the flow (n, B, K) of what was read to the flows of the steps it was read from."""
         flat = flow.transpose(1, 2).flatten(0, 1) if self.by_unit else flow
         begin = 0

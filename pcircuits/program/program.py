@@ -41,7 +41,7 @@ from pcircuits.program.steps.inputs import ConstantStep, InputStep
 from pcircuits.program.steps.products import OuterStep, ProductStep
 from pcircuits.program.steps.step import Build, Choice, Chooser, Maximise, Reader, State, Step
 from pcircuits.program.steps.sums import MixStep, SumStep
-from pcircuits.program.values import Values
+from pcircuits.program.values import Computed, Values
 
 __all__ = ["DEFAULT_MEMORY", "Program"]
 
@@ -197,7 +197,7 @@ class Program(nn.Module):
         if self._narrow and not torch.is_grad_enabled():
             like = report.tensors()[0]
             shared = like.new_empty((len(self.locations.step), report.rows, 1))
-        return State(report, held, [None] * len(steps), flags, scaled, self.memory, keep, shared=shared)
+        return State(report, held, Computed(len(steps), shared), flags, scaled, self.memory, keep)
 
     def up(
         self, report: Report, maximise: Sequence[Maximise] | None = None, held: Held | None = None
@@ -211,9 +211,9 @@ class Program(nn.Module):
     def _settle(self, state: State, step: Step, values: Values) -> None:
         """Keep what a step computed, in the buffer of narrow rows where there is one."""
         state.values[step.index] = values
-        if state.shared is not None and step.width == 1:
+        if state.values.shared is not None and step.width == 1:
             first = int(self._firsts[step.index])
-            rows = state.shared[first : first + step.count]
+            rows = state.values.shared[first : first + step.count]
             rows.copy_(values.logs())
             state.values[step.index] = Values(rows)
 
@@ -240,7 +240,7 @@ class Program(nn.Module):
         return torch.cat(parts)
 
     def _roots(self, state: State) -> Tensor:
-        roots = self.root.gather(state).logs().transpose(0, 1).flatten(1)
+        roots = self.root.gather(state.values).logs().transpose(0, 1).flatten(1)
         return torch.where(roots == -torch.inf, -torch.inf, roots)  # so that impossible rows have no gradient
 
     def down(self, state: State, flow: Tensor, reader: Reader) -> None:

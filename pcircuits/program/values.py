@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcircuits.program.numbers import log
 
-__all__ = ["Values"]
+__all__ = ["Computed", "Values"]
 
 
 class Values:
@@ -94,3 +94,14 @@ class Values:
             return parts[0]
         exponents = [p.exponent for p in parts if p.exponent is not None]
         return Values(torch.cat([p.numbers for p in parts]), torch.cat(exponents) if exponents else None)
+
+
+class Computed(list[Values | None]):
+    """The values of each step so far, None where they are not made yet, or not needed any more.
+
+    `shared` holds the logs of all rows of width 1, (rows, B, 1), where nothing is differentiated: one gather reads any.
+    """
+
+    def __init__(self, steps: int, shared: Tensor | None = None) -> None:
+        super().__init__([None] * steps)
+        self.shared = shared

@@ -28,7 +28,7 @@ class ProductStep(Step):
 
     def up(self, state: State) -> Values:
         scaled = state.scaled[self.index]
-        read = self.edges.gather(state, scaled)
+        read = self.edges.gather(state.values, scaled)
         factors = unflatten(read.numbers, 0, (self.count, self.arity))
         if read.exponent is None:
             return Values(factors.sum(1))
@@ -121,7 +121,7 @@ class OuterStep(Step):
 
     def up(self, state: State) -> Values:
         scaled = state.scaled[self.index]
-        first, *rest = (fetch.gather(state, scaled) for fetch in self._fetches())
+        first, *rest = (fetch.gather(state.values, scaled) for fetch in self._fetches())
         numbers, exponent = first.numbers, first.exponent
         for factor in rest:
             one, other = numbers.unsqueeze(-1), factor.numbers.unsqueeze(-2)

@@ -17,7 +17,7 @@ from pcircuits.program.numbers import log
 from pcircuits.program.operations import InputOp
 from pcircuits.program.pools import Pools
 from pcircuits.program.reports import Report
-from pcircuits.program.values import Values
+from pcircuits.program.values import Computed, Values
 
 __all__ = ["Build", "Choice", "Chooser", "Maximise", "Reader", "Spans", "State", "Step"]
 
@@ -35,18 +35,16 @@ class State:
 
     report: Report
     held: Held
-    values: list[Values | None]
+    values: Computed
     maximise: list[Maximise]
     scaled: list[bool]
     memory: int
     keep: bool = False
     saved: dict[object, object] = field(default_factory=dict)
-    shared: Tensor | None = None
-    """The logs of all rows of width 1, (rows, B, 1), where nothing is differentiated: one gather reads any of them."""
 
     def about(self, report: Report) -> State:
         """The same pass over other rows, for a step that reads no other step."""
-        return State(report, self.held, [], self.maximise, self.scaled, self.memory)
+        return State(report, self.held, Computed(0), self.maximise, self.scaled, self.memory)
 
 
 @dataclass(frozen=True)

@@ -76,12 +76,12 @@ class SumStep(Step):
     def up(self, state: State) -> Values:
         maximise = state.maximise[self.index]
         if state.scaled[self.index] and maximise is False:
-            read = self.edges.gather(state, scaled=True)
+            read = self.edges.gather(state.values, scaled=True)
             weights, largest = self.weights.relative(state.held)
             assert read.exponent is not None
             made = Values(torch.matmul(read.numbers, weights.transpose(-1, -2)), read.exponent + largest)
             return Values(made.logs()) if self.width == 1 else made
-        values, logs = self.edges.gather(state).numbers, self.weights.logs(state.held)
+        values, logs = self.edges.gather(state.values).numbers, self.weights.logs(state.held)
         parts = [
             reduce_logs(values.unsqueeze(2) + logs[:, None, begin:end], -1, maximise)
             for begin, end in self._outputs(values, state.memory)
@@ -97,7 +97,7 @@ class SumStep(Step):
         total = value_of(state, self)
 
         def shares(begin: int, end: int) -> Tensor:
-            values, logs = self.edges.gather(state).numbers, self.weights.logs(state.held)
+            values, logs = self.edges.gather(state.values).numbers, self.weights.logs(state.held)
             terms = values.unsqueeze(2) + logs[:, None, begin:end]
             return edge_flows(terms, total.logs()[:, :, begin:end, None], flow[:, :, begin:end, None])
 
@@ -105,7 +105,7 @@ class SumStep(Step):
         if state.scaled[self.index]:
             below = self._scaled_down(state, total, flow)
         else:
-            values = self.edges.gather(state).numbers
+            values = self.edges.gather(state.values).numbers
             below = torch.zeros_like(values)
             for begin, end in self._outputs(values, state.memory):
                 below += shares(begin, end).sum(2)
@@ -113,7 +113,7 @@ class SumStep(Step):
 
     def _scaled_down(self, state: State, total: Values, flow: Tensor) -> Tensor:
         """v_k Σ_o w_ok · flow_o / y_o, with y in the exponent of v."""
-        read = self.edges.gather(state, scaled=True)
+        read = self.edges.gather(state.values, scaled=True)
         weights, largest = self.weights.relative(state.held)
         assert read.exponent is not None
         if total.exponent is None:
@@ -173,7 +173,7 @@ class MixStep(Step):
 
     def _scaled_terms(self, state: State) -> tuple[Tensor, Tensor]:
         """w_a · v_a, (R, A, B, K), in the largest exponent of the row, (R, B, 1)."""
-        read = self.edges.gather(state, scaled=True)
+        read = self.edges.gather(state.values, scaled=True)
         assert read.exponent is not None
         exponent = unflatten(read.exponent, 0, (self.count, self.arity))
         top = exponent.amax(1)
@@ -185,7 +185,7 @@ class MixStep(Step):
 
     def _terms(self, state: State) -> Tensor:
         """w_a · v_a in logs, (R, A, B, K)."""
-        values = unflatten(self.edges.gather(state).numbers, 0, (self.count, self.arity))
+        values = unflatten(self.edges.gather(state.values).numbers, 0, (self.count, self.arity))
         return values + self.weights.logs(state.held).transpose(1, 2).unsqueeze(2)
 
     def up(self, state: State) -> Values:
