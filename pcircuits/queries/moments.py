@@ -15,6 +15,9 @@ from pcircuits.queries.question import Question
 
 __all__ = ["expectation", "mean", "moment", "variance"]
 
+CANCELLED = 1e-6
+"""A sum of float64 terms that is this much smaller than they are has lost nine digits or more to them."""
+
 OfUnits = Callable[[AbstractFamily, Tensor, Tensor, Parameters], Tensor]
 
 
@@ -57,10 +60,35 @@ class _Spread(Reader):
         self.total = torch.zeros_like(mean)
 
     def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
-        for region in range(columns.shape[0]):
-            for factor in range(columns.shape[1]):
-                of_unit = {name: value[region, factor] for name, value in parameters.items()}
-                self._units(family, columns[region, factor], of_unit, flow[region])
+        left = torch.ones(columns.shape[:2], dtype=torch.bool, device=columns.device)
+        if columns.shape[2] == 1:
+            left = self._by_products(family, columns[..., 0], parameters, flow)
+        for region, factor in left.nonzero().tolist():
+            of_unit = {name: value[region, factor] for name, value in parameters.items()}
+            self._units(family, columns[region, factor], of_unit, flow[region])
+
+    def _by_products(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> Tensor:
+        """All units (R, A, K) about a centre c of each variable, by matrix products in float64.
+
+        Σ f (var + (m − M)²) = Σ f (var + (m − c)²) − 2 (M − c) Σ f (m − c) + (M − c)² Σ f. Returns which (R, A) are left
+        to be computed one by one, since these terms cancel in them.
+        """
+        x = torch.zeros((1, 1, 1, 1), dtype=flow.dtype, device=flow.device)
+        shape = (*columns.shape, flow.shape[-1])
+        means = family.moment(1, x, x > 0, parameters)[..., 0].double().expand(shape)
+        variances = family.variance(x, x > 0, parameters)[..., 0].double().expand(shape)
+        wide, target = flow.double(), self.mean[:, columns].double().transpose(0, 1)  # (R, B, K), (R, B, A)
+        centre = target.mean(1)
+        distance = means - centre.unsqueeze(-1)
+        second = torch.matmul(wide, (variances + distance**2).transpose(1, 2))
+        offset = target - centre.unsqueeze(1)
+        cross = offset * torch.matmul(wide, distance.transpose(1, 2))
+        level = offset**2 * wide.sum(-1, keepdim=True)
+        spread = second - 2 * cross + level
+        kept = (spread >= CANCELLED * (second + 2 * cross.abs() + level)).all(1)
+        part = torch.where(kept.unsqueeze(1), spread, 0.0).to(self.total.dtype)
+        self.total.index_add_(1, columns.flatten(), part.permute(1, 0, 2).flatten(1))
+        return ~kept
 
     def _units(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
         """One region of leaf units over the columns (size,), parameters (K, *event) and flow (B, K)."""
