@@ -21,7 +21,7 @@ def test_ctrl_c_and_again(tmp_path: Path) -> None:
     asked = [sys.executable, "-m", "vq_sources.cli", "train", "--smoke", "--epochs", str(EPOCHS), "--out", str(out)]
     first = subprocess.Popen(asked, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        _wait_for(out / "training" / "vqvae" / "checkpoint.pt", first)
+        _wait_for_an_epoch(out / "training" / "vqvae", first)
         first.send_signal(signal.SIGINT)
         _, said = first.communicate(timeout=60)
     finally:
@@ -50,10 +50,11 @@ def _epochs(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _wait_for(path: Path, running: subprocess.Popen[str]) -> None:
+def _wait_for_an_epoch(folder: Path, running: subprocess.Popen[str]) -> None:
+    """Until there are a checkpoint and a table: which of them is written first is not ours to know."""
     for _ in range(1200):
-        if path.exists():
+        if (folder / "checkpoint.pt").exists() and any(folder.glob("*.csv")):
             return
         assert running.poll() is None, running.communicate()[1]
         time.sleep(0.02)
-    raise AssertionError(f"{path} did not come")
+    raise AssertionError(f"no epoch ended in {folder}")
