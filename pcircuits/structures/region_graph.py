@@ -82,7 +82,8 @@ class RegionGraph:
         **Raises** `ScopeError` naming the node that does not fit, and whatever `RegionGraph` raises.
 
         >>> import networkx as nx
-        >>> graph = nx.DiGraph([("ab", 0), (0, "a"), (0, "b")])
+        >>> graph = nx.DiGraph()
+        >>> graph.add_edges_from([("ab", 0), (0, "a"), (0, "b")])
         >>> nx.set_node_attributes(graph, {"ab": "region", 0: "partition", "a": "region", "b": "region"}, "kind")
         >>> nx.set_node_attributes(graph, {"ab": ["a", "b"], "a": "a", "b": "b"}, "scope")
         >>> RegionGraph.from_networkx(graph)

@@ -158,7 +158,8 @@ def test_positions_keep_the_order_whatever_that_of_the_nodes(random):
 
 def drawn(**changes):
     """The graph of {a, b}, with other attributes for some nodes."""
-    graph = nx.DiGraph([("ab", "p"), ("p", "a"), ("p", "b")])
+    graph = nx.DiGraph()
+    graph.add_edges_from([("ab", "p"), ("p", "a"), ("p", "b")])
     attributes = {
         "ab": {"kind": "region", "scope": ["a", "b"]},
         "p": {"kind": "partition"},
