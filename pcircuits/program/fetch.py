@@ -60,6 +60,7 @@ class Fetch(nn.Module):
     A unit-wise read from the step s is `values[s][row, :, column]`.
     """
 
+    order: Tensor
     permutation: Tensor
     shared_rows: Tensor
     step: Tensor
@@ -94,6 +95,7 @@ class Fetch(nn.Module):
         joined = np.concatenate(order)
         self.in_order = bool((np.diff(joined) == 1).all())
         self._index("permutation", np.argsort(joined, kind="stable"), device)
+        self._index("order", joined, device)
         self._index("step", step, device)
         self._index("row", row, device)
         self._index("column", columns, device)
@@ -172,7 +174,7 @@ class Fetch(nn.Module):
         flat = flow.transpose(1, 2).flatten(0, 1) if self.by_unit else flow
         begin = 0
         if not self.in_order:
-            flat = flat.index_select(0, torch.argsort(self.permutation))
+            flat = flat.index_select(0, self.order)
         for number, source in enumerate(self.sources):
             rows = self._buffer("rows", number)
             part = flat[begin : begin + len(rows)]

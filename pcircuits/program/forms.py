@@ -48,8 +48,8 @@ def scaled_steps(steps: Sequence[Step], root: Fetch, held: Held, dtype: torch.dt
 
 
 def _ratios(steps: Sequence[Step], held: Held) -> list[float]:
-    """The ratio of each step's weights, nan where it has none; read from the device together."""
+    """The ratio of each step's weights, 0 where it has none, inf where it is not known; read from the device together."""
     made = {step.index: ratio.reshape(()) for step in steps if (ratio := step.ratio(held)) is not None}
     numbers = torch.stack([r.double() for r in made.values()]).tolist() if made else []
-    found = dict(zip(made, numbers, strict=True))
-    return [found.get(step.index, math.nan) for step in steps]
+    found = {index: math.inf if math.isnan(r) else r for index, r in zip(made, numbers, strict=True)}
+    return [found.get(step.index, 0.0) for step in steps]

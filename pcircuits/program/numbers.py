@@ -5,10 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["TINY_WEIGHT", "log", "log_matmul", "logsumexp", "unflatten"]
-
-TINY_WEIGHT = 1e-20
-"""Above it, a sum may share one maximum among its outputs: a term that underflows beside the maximum is below rounding."""
+__all__ = ["log", "log_matmul", "logsumexp", "unflatten"]
 
 
 def log(values: Tensor) -> Tensor:
@@ -31,9 +28,9 @@ def logsumexp(values: Tensor, dim: int) -> Tensor:
 
 
 def log_matmul(values: Tensor, weights: Tensor) -> Tensor:
-    """log (exp(values) @ weightsᵀ) for (R, B, K) and (R or 1, O, K) weights that are all above `TINY_WEIGHT`."""
+    """log (exp(values) @ weightsᵀ) in float64, for (R, B, K) and (R or 1, O, K) weights that share a maximum safely."""
     shift = _finite(values.detach().amax(-1, keepdim=True))
-    return log(torch.matmul((values - shift).exp(), weights.transpose(-1, -2))) + shift
+    return log(torch.matmul((values - shift).exp(), weights.transpose(-1, -2))).double() + shift
 
 
 def unflatten(values: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:

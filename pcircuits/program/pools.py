@@ -18,6 +18,13 @@ from pcircuits.program.operations import Index, ParameterRows, pool_key
 __all__ = ["ParameterView", "Pools"]
 
 
+TOGETHER = 4096
+"""Parameters of up to so many numbers are converted together, as many of them at a time."""
+
+_SMALLEST = 1e-26
+"""A probability that float32 holds with all its digits, and whose products with others it holds, too."""
+
+
 class Pool(nn.Module):
     """Parameters of one constraint: entries (n,), or (n, S) vectors on a simplex, as unconstrained numbers.
 
@@ -110,12 +117,6 @@ class Pool(nn.Module):
 
 
 Form = Callable[[Pool], Tensor]
-
-TOGETHER = 4096
-"""Parameters of up to so many numbers are converted together, as many of them at a time."""
-
-_SMALLEST = 1e-26
-"""A probability that float32 holds with all its digits, and whose products with others it holds, too."""
 
 
 class ParameterView(nn.Module):
@@ -264,7 +265,10 @@ class Pools(nn.Module):
                 continue
             if raw.isnan().any():
                 raise ParameterError(f"{parameter.name} has become NaN in training: lower the learning rate")
-            value = parameter.constraint.constrain(raw.to(torch.float64)).reshape(parameter.shape)
+            value = parameter.constraint.constrain(raw.to(torch.float64))
+            unused = slot.cpu() < 0
+            value[unused] = parameter.value.reshape(-1, *tail).to("cpu", torch.float64)[unused]
+            value = value.reshape(parameter.shape)
             now[id(parameter)] = Parameter(value, parameter.constraint, parameter.trainable, parameter.name)
         return now
 

@@ -185,7 +185,7 @@ class Program(nn.Module):
         largest = max((s.count * s.width for s in self.ordered() if s.reads()), default=1)
         return max(LEAST_ROWS, CACHE // (element_size * largest) // LEAST_ROWS * LEAST_ROWS)
 
-    def state(self, report: Report, held: Held, maximise: Sequence[Maximise] | None = None, keep: bool = True) -> State:
+    def state(self, report: Report, held: Held, maximise: Sequence[Maximise] | None, keep: bool) -> State:
         """An upward pass before its first step; values are scaled only where no maxima and no modes are asked for."""
         steps = self.ordered()
         flags: list[Maximise] = [False] * len(steps) if maximise is None else list(maximise)
@@ -193,17 +193,18 @@ class Program(nn.Module):
         if maximise is None and report.bounded:
             dtype = report.tensors()[0].dtype
             scaled = held.once(("scaled", dtype), lambda: scaled_steps(steps, self.root, held, dtype))
-        shared = None
-        if self._narrow and not torch.is_grad_enabled():
-            like = report.tensors()[0]
-            shared = like.new_empty((len(self.locations.step), report.rows, 1))
-        return State(report, held, Computed(len(steps), shared), flags, scaled, self.memory, keep)
+        return State(report, held, Computed(len(steps)), flags, scaled, self.memory, keep)
 
-    def up(
-        self, report: Report, maximise: Sequence[Maximise] | None = None, held: Held | None = None
-    ) -> tuple[Tensor, State]:
+    def _share(self, state: State) -> None:
+        """Give a pass a buffer of all narrow rows, where that is of use."""
+        if self._narrow and not torch.is_grad_enabled():
+            like = state.report.tensors()[0]
+            state.values.shared = like.new_empty((len(self.locations.step), state.report.rows, 1))
+
+    def up(self, report: Report, maximise: Sequence[Maximise] | None = None) -> tuple[Tensor, State]:
         """The log values of the roots, (B, C), and the pass with all its values, for another pass over them."""
-        state = self.state(report, self.held() if held is None else held, maximise, keep=True)
+        state = self.state(report, self.held(), maximise, keep=True)
+        self._share(state)
         for step in self.ordered():
             self._settle(state, step, step.up(state))
         return self._roots(state), state
@@ -231,6 +232,7 @@ class Program(nn.Module):
         for number, rows in enumerate(sizes):
             begin = number * size
             state = self.state(report.take(slice(begin, begin + rows)), held, maximise, keep=False)
+            self._share(state)
             for step in steps:
                 made = leaves[step.index][number] if step.index in leaves else step.up(state)
                 self._settle(state, step, made)
@@ -285,7 +287,7 @@ class Program(nn.Module):
 
 
 def _locate(lowered: Lowered) -> Locations:
-    step = np.repeat(np.arange(len(lowered.operations)), [op.count for op in lowered.operations])
+    step = lowered.owners()
     row = np.concatenate([np.arange(op.count) for op in lowered.operations])
     return Locations(step, row, tuple(op.width for op in lowered.operations))
 

@@ -30,15 +30,16 @@ class Engine:
 
     @cached_property
     def deterministic_sums(self) -> list[Maximise]:
-        """For each step, which rows are sums proved deterministic."""
+        """For each step, which of its units (R, O) are sums proved deterministic."""
         flags = self.circuit.check().determinism.regions
-        masks = [torch.ones(step.count, dtype=torch.bool, device=self.device) for step in self.program.ordered()]
+        steps = self.program.ordered()
+        masks = [torch.ones((s.count, s.width), dtype=torch.bool, device=self.device) for s in steps]
         summed = set()
         for array in self.circuit.sums:
-            for region, (step, row, _) in enumerate(self.program.rows_of(array)):
+            for region, (step, row, column) in enumerate(self.program.rows_of(array)):
                 if step >= 0:
                     summed.add(step)
-                    masks[step][row] &= bool(flags[id(array)][region])
+                    masks[step][row, column : column + array.width] = bool(flags[id(array)][region])
         return [mask if n in summed and bool(mask.any()) else False for n, mask in enumerate(masks)]
 
     def read(self, given: object) -> Evidence:

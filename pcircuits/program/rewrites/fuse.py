@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcircuits.program.operations import FusedOp, Index, InputOp, Lowered, MixtureOp, Operation, ProductOp, Reads, SumOp
 from pcircuits.program.rewrites.renumber import reordered
@@ -55,6 +56,7 @@ def _fuse_sums(lowered: Lowered) -> Lowered:
     mixtures: dict[int, MixtureOp] = {}
     gone: set[int] = set()
     row_of, shift = np.arange(lowered.total_rows), np.zeros(lowered.total_rows, np.int64)
+    merged = np.zeros(lowered.total_rows, bool)
     for number, op in enumerate(lowered.operations):
         if isinstance(op, SumOp) and op.edges.columns is None:
             rows = op.edges.rows.ravel()
@@ -73,22 +75,21 @@ def _fuse_sums(lowered: Lowered) -> Lowered:
                 place[order] = np.arange(len(rows))
                 own = slice(op.first, op.first + op.count)
                 row_of[own], shift[own] = op.first + place // sums, place % sums * op.width
-    lowered = _by_column(lowered, row_of, shift)
+                merged[own] = sums > 1
+    lowered = _by_column(lowered, row_of, shift, merged)
     kept = [(mixtures.get(n, op), op) for n, op in enumerate(lowered.operations) if n not in gone]
     moved = [np.arange(old.first, old.first + new.count) for new, old in kept]
     return reordered(lowered, [new for new, _ in kept], moved)
 
 
-def _by_column(lowered: Lowered, row_of: Index, shift: Index) -> Lowered:
-    """The program where row i is read as the columns from shift[i] of row row_of[i]."""
-    if not shift.any():
-        return lowered
+def _by_column(lowered: Lowered, row_of: Index, shift: Index, merged: NDArray[np.bool_]) -> Lowered:
+    """The program where row i is now row row_of[i]; of a merged row, the columns from shift[i] on."""
     widths = np.concatenate([np.full(op.count, op.width) for op in lowered.operations])
 
     def turned(reads: Reads) -> Reads:
         rows = reads.rows
-        if not shift[rows].any() and (row_of[rows] == rows).all():
-            return reads
+        if not merged[rows].any():
+            return Reads(row_of[rows], reads.columns)
         if reads.columns is not None:
             return Reads(row_of[rows], reads.columns + shift[rows])
         columns = np.arange(widths[rows.ravel()[0]])

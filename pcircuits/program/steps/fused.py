@@ -13,8 +13,8 @@ from pcircuits.program.held import Held
 from pcircuits.program.numbers import log_matmul
 from pcircuits.program.operations import FusedOp, MixtureOp
 from pcircuits.program.steps.leaf_products import LeafColumns, LeafProducts
-from pcircuits.program.steps.step import Build, Choice, Reader, Spans, State, Step, value_of
-from pcircuits.program.steps.sums import Weights, edge_flows, reduce_logs
+from pcircuits.program.steps.step import Build, Choice, Maximise, Reader, Spans, State, Step
+from pcircuits.program.steps.sums import Weights, outputs_of, reduce_logs
 from pcircuits.program.values import Values
 
 __all__ = ["FusedStep", "MixtureStep"]
@@ -105,7 +105,11 @@ class MixtureStep(Step):
             parts.append(checkpoint(run, use_reentrant=False, preserve_rng_state=False) if recompute else run())
         partial = torch.stack(parts, -1)
         state.saved[self] = partial.detach()
-        return Values(partial[..., 0] if len(parts) == 1 else reduce_logs(partial, -1, state.maximise[self.index]))
+        total = partial[..., 0]
+        if len(parts) > 1:
+            total = reduce_logs(partial, -1, outputs_of(state.maximise[self.index], slice(None)))
+        state.saved[self, "total"] = total.detach()
+        return Values(total.to(state.report.tensors()[0].dtype))
 
     def _partial(self, state: State, logs: Tensor, begin: int, end: int) -> Callable[[], Tensor]:
         if self.product.leaves.source is None:  # what is held is made outside of what is checkpointed
@@ -135,7 +139,8 @@ class MixtureStep(Step):
         return values
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
-        logs, total = self.weights.logs(state.held), value_of(state, self).logs()
+        logs, total = self.weights.logs(state.held), state.saved[self, "total"]
+        assert isinstance(total, Tensor)
         for begin, end in self._ranges(state):
             columns = self.product.columns_of(state, begin, end)
             below = []
@@ -147,11 +152,20 @@ class MixtureStep(Step):
             self.product.read(reader, columns, torch.cat(below, 1) if len(below) > 1 else below[0])
 
     def _shares(self, values: Tensor, logs: Tensor, total: Tensor, flow: Tensor) -> Callable[[], Iterator[Tensor]]:
-        """The flows (R, B, n) into the inputs, one output after the other."""
+        """The flows (R, B, n) into the inputs, one output after the other: flow · exp(term − total).
+
+        A float64 total is taken off in two parts, so that shares add up to 1 however large it is.
+        """
+        near = total.to(values.dtype)
+        rest = (total - torch.where(near == -torch.inf, 0.0, near)).to(values.dtype)
+        dead = near == -torch.inf
 
         def outputs() -> Iterator[Tensor]:
             for o in range(self.width):
-                yield edge_flows(values + logs[:, o, None], total[:, :, o, None], flow[:, :, o, None])
+                gone = dead[:, :, o, None]
+                terms = values + logs[:, o, None] - torch.where(gone, 0.0, near[:, :, o, None])
+                share = (terms - torch.where(gone, 0.0, rest[:, :, o, None])).exp()
+                yield torch.where(gone, 0.0, share * flow[:, :, o, None])
 
         return outputs
 
@@ -205,12 +219,19 @@ class MixtureStep(Step):
         return ratio <= LEVEL
 
 
-def _reduced(values: Tensor, logs: Tensor, maximise: bool | Tensor, level: bool) -> Tensor:
-    """(R, B, n) and weights (R, O, n) to (R, B, O)."""
+def _reduced(values: Tensor, logs: Tensor, maximise: Maximise, level: bool) -> Tensor:
+    """(R, B, n) and weights (R, O, n) to (R, B, O), in float64: rounded, so large a sum would spoil the shares in it."""
     if level:
         shift = logs.detach().amax((-1, -2), keepdim=True)
         return log_matmul(values, (logs - shift).exp()) + shift
-    return torch.stack([reduce_logs(values + logs[:, o, None], -1, maximise) for o in range(logs.shape[1])], -1)
+    made = []
+    for o in range(logs.shape[1]):
+        terms = values + logs[:, o, None]
+        peak = terms.detach().amax(-1, keepdim=True)
+        peak = torch.where(torch.isfinite(peak), peak, 0.0)
+        of_output = maximise if isinstance(maximise, bool) else maximise[:, o, None]
+        made.append(reduce_logs(terms - peak, -1, of_output).double() + peak.squeeze(-1))
+    return torch.stack(made, -1)
 
 
 def _added(parts: Iterator[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -180,12 +181,11 @@ class LeafProducts(nn.Module):
         small = self._by_product(base.detach().abs()).sum(1).amax() * torch.finfo(table.dtype).eps
         if pairs.few and bool(torch.isfinite(table).all()) and small < _TOLERANCE.get(table.dtype, 1e-9):
             counts = pairs.others.view(batch * self.count, self.arity).sum(1)
-            offsets = counts.cumsum(0) - counts
-            differ = embedding_bag(pairs.differing, table - base[pairs.leaf], offsets, mode="sum")
+            differ = _summed(table - base[pairs.leaf], pairs.differing, counts)
             total = self._by_product(base).sum(1).unsqueeze(1)
             return differ.view(batch, self.count, -1).transpose(0, 1) + total
-        bags = pairs.entry.reshape(batch * self.count, self.arity)
-        return embedding_bag(bags, table.contiguous(), mode="sum").view(batch, self.count, -1).transpose(0, 1)
+        counts = torch.full((batch * self.count,), self.arity, device=table.device)
+        return _summed(table, pairs.entry.reshape(-1), counts).view(batch, self.count, -1).transpose(0, 1)
 
     def _pairs(self, state: State) -> Pairs:
         """The distinct pairs of the rows at hand, found once for each pass."""
@@ -207,6 +207,30 @@ class LeafProducts(nn.Module):
         at = place.repeat_interleave(self.arity)
         parameters = {name: v[leaf, 0 if v.shape[1] == 1 else at] for name, v in some.items()}
         choice.write(self.family, sample.repeat_interleave(self.arity), self.columns[leaf].unsqueeze(-1), parameters)
+
+
+class _Bags(torch.autograd.Function):
+    """Sums of rows of a table, (bags, n); the gradient of `embedding_bag` itself has no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, counts)
+        ctx.rows = len(table)
+        made: Tensor = embedding_bag(rows, table.contiguous(), counts.cumsum(0) - counts, mode="sum")
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, flow: Tensor) -> tuple[Tensor, None, None]:
+        rows, counts = ctx.saved_tensors
+        each = flow.index_select(0, torch.arange(len(counts), device=rows.device).repeat_interleave(counts))
+        return flow.new_zeros((ctx.rows, flow.shape[1])).index_add(0, rows, each), None, None
+
+
+def _summed(table: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
+    """For bags of `counts` successive entries of `rows`, the sum of those rows of a table."""
+    made = _Bags.apply(table, rows, counts)
+    assert isinstance(made, Tensor)
+    return made
 
 
 def _distinct(report: Report, columns: Tensor) -> Pairs:

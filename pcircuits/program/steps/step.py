@@ -22,14 +22,15 @@ from pcircuits.program.values import Computed, Values
 __all__ = ["Build", "Choice", "Chooser", "Maximise", "Reader", "Spans", "State", "Step"]
 
 Maximise = bool | Tensor
-"""Whether sums take the maximum: all of a step's rows, none, or a mask (R,)."""
+"""Whether sums take the maximum: all of a step's, none, or a mask (R, O)."""
 
 
 @dataclass
 class State:
     """What one pass over some rows of data holds: the question, and the values computed so far.
 
-    `values[i]` are step i's units, scaled where `scaled[i]`. `keep` says that another pass over these values follows,
+    `values[i]` are step i's units; `scaled[i]` says whether it may compute with numbers that reach no further than `forms`
+    allows (what it hands on may still be logs). `keep` says that another pass over these values follows,
     and `saved` is for what a step keeps for it. `held` is what is derived from parameters.
     """
 

@@ -16,25 +16,28 @@ from pcircuits.program.pools import ParameterView
 from pcircuits.program.steps.step import Build, Choice, Maximise, Reader, Spans, State, Step, value_of
 from pcircuits.program.values import Values
 
-__all__ = ["MixStep", "SumStep", "Weights", "edge_flows", "reduce_logs"]
+__all__ = ["MixStep", "SumStep", "Weights", "edge_flows", "outputs_of", "reduce_logs"]
 
 
 def reduce_logs(terms: Tensor, dim: int, maximise: Maximise) -> Tensor:
-    """Σ or max of exp(terms) along an axis, in logs; a mask (R,) chooses for each row of the first axis."""
+    """Σ or max of exp(terms) along an axis, in logs; a mask that broadcasts to the result chooses for each."""
     if maximise is True:
         return terms.amax(dim)
     total = logsumexp(terms, dim)
-    if maximise is False:
-        return total
-    chosen = maximise.reshape(-1, *[1] * (total.ndim - 1))
-    return torch.where(chosen, terms.amax(dim), total)
+    return total if maximise is False else torch.where(maximise, terms.amax(dim), total)
 
 
-def edge_flows(terms: Tensor, total: Tensor, flow: Tensor) -> Tensor:
-    """flow · exp(terms - total), and zero where the total is zero; all broadcast."""
-    dead = total == -torch.inf
-    share = (torch.where(terms == -torch.inf, -torch.inf, terms - torch.where(dead, 0.0, total))).exp()
-    return torch.where(dead, 0.0, share * flow)
+def outputs_of(maximise: Maximise, outputs: slice) -> Maximise:
+    """Of a mask (R, O), that of some outputs, for rows of data in the second axis: (R, 1, o)."""
+    return maximise if isinstance(maximise, bool) else maximise[:, None, outputs]
+
+
+def edge_flows(terms: Tensor, flow: Tensor, dim: int) -> Tensor:
+    """flow · exp(terms) / Σ exp(terms) along an axis, which `flow` has with size 1; zero where the sum is zero."""
+    peak = terms.amax(dim, keepdim=True)
+    shares = (terms - torch.where(torch.isfinite(peak), peak, 0.0)).exp()
+    total = shares.sum(dim, keepdim=True)
+    return torch.where(total > 0, shares * (flow / torch.where(total > 0, total, 1.0)), 0.0)
 
 
 class Weights(nn.Module):
@@ -61,7 +64,9 @@ class Weights(nn.Module):
     def ratio(self, held: Held) -> Tensor:
         """The largest log-ratio of two weights of one row."""
         logs = self.logs(held).detach()
-        return (logs.amax((-1, -2)) - logs.amin((-1, -2))).amax()
+        largest = logs.amax((-1, -2))
+        nothing = largest == -torch.inf  # a row of zeros has only zero outputs, and loses none
+        return torch.where(nothing, 0.0, largest - logs.amin((-1, -2))).amax()
 
 
 class SumStep(Step):
@@ -83,7 +88,7 @@ class SumStep(Step):
             return Values(made.logs()) if self.width == 1 else made
         values, logs = self.edges.gather(state.values).numbers, self.weights.logs(state.held)
         parts = [
-            reduce_logs(values.unsqueeze(2) + logs[:, None, begin:end], -1, maximise)
+            reduce_logs(values.unsqueeze(2) + logs[:, None, begin:end], -1, outputs_of(maximise, slice(begin, end)))
             for begin, end in self._outputs(values, state.memory)
         ]
         return Values(torch.cat(parts, -1))
@@ -99,7 +104,7 @@ class SumStep(Step):
         def shares(begin: int, end: int) -> Tensor:
             values, logs = self.edges.gather(state.values).numbers, self.weights.logs(state.held)
             terms = values.unsqueeze(2) + logs[:, None, begin:end]
-            return edge_flows(terms, total.logs()[:, :, begin:end, None], flow[:, :, begin:end, None])
+            return edge_flows(terms, flow[:, :, begin:end, None], -1)
 
         reader.edges(self.index, slice(None), 0, lambda: shares(0, self.width))
         if state.scaled[self.index]:
@@ -114,13 +119,8 @@ class SumStep(Step):
     def _scaled_down(self, state: State, total: Values, flow: Tensor) -> Tensor:
         """v_k Σ_o w_ok · flow_o / y_o, with y in the exponent of v."""
         read = self.edges.gather(state.values, scaled=True)
-        weights, largest = self.weights.relative(state.held)
-        assert read.exponent is not None
-        if total.exponent is None:
-            shift = read.exponent + largest
-            numbers = (total.numbers - torch.where(shift == -torch.inf, 0.0, shift)).exp()
-        else:
-            numbers = total.numbers
+        weights, _ = self.weights.relative(state.held)
+        numbers = total.numbers if total.exponent is not None else torch.matmul(read.numbers, weights.transpose(-1, -2))
         alive = numbers > 0
         quotient = torch.where(alive, flow / torch.where(alive, numbers, 1.0), 0.0)
         return read.numbers * torch.matmul(quotient, weights)
@@ -193,7 +193,7 @@ class MixStep(Step):
         if state.scaled[self.index] and maximise is False:
             terms, exponent = self._scaled_terms(state)
             return Values(terms.sum(1), exponent)
-        return Values(reduce_logs(self._terms(state), 1, maximise))
+        return Values(reduce_logs(self._terms(state), 1, outputs_of(maximise, slice(None))))
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
         total = value_of(state, self)
@@ -203,7 +203,7 @@ class MixStep(Step):
             quotient = torch.where(alive, flow / torch.where(alive, total.numbers, 1.0), 0.0)
             shares = terms * quotient.unsqueeze(1)
         else:
-            shares = edge_flows(self._terms(state), total.numbers.unsqueeze(1), flow.unsqueeze(1))
+            shares = edge_flows(self._terms(state), flow.unsqueeze(1), 1)
         reader.edges(self.index, slice(None), 0, lambda: shares.permute(0, 2, 3, 1))
         self.edges.scatter(shares.flatten(0, 1), flows, state.values)
 
