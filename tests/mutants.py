@@ -303,8 +303,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "variance-within", "the variance forgets how far the components' means lie apart",
         "pcircuits/queries/moments.py",
-        "spread = variances + (means - self.mean[:, None, columns]) ** 2",
-        "spread = variances",
+        "second = torch.matmul(wide, (variances + distance**2).transpose(1, 2))",
+        "second = torch.matmul(wide, variances.transpose(1, 2))",
         (f"{TABLE}::test_statistics[scalar_graph-all rewrites-True]",),
     ),
     Mutant(
