@@ -43,6 +43,10 @@ class Constraint(ABC):
     def admits(self, value: Tensor) -> Tensor:
         """A mask of the admissible numbers (vectors, for a simplex)."""
 
+    def admits_number(self, value: float) -> bool:
+        """`admits` of one number: circuits built unit by unit have one for each unit."""
+        return bool(self.admits(torch.tensor(value, dtype=torch.float64)))
+
     @abstractmethod
     def unconstrain(self, value: Tensor) -> Tensor:
         """Admissible to unconstrained."""
@@ -69,6 +73,9 @@ class _Real(Constraint):
     def admits(self, value: Tensor) -> Tensor:
         return torch.isfinite(value)
 
+    def admits_number(self, value: float) -> bool:
+        return math.isfinite(value)
+
     def unconstrain(self, value: Tensor) -> Tensor:
         return value
 
@@ -88,6 +95,9 @@ class _Positive(Constraint):
     def admits(self, value: Tensor) -> Tensor:
         return torch.isfinite(value) & (value > 0)
 
+    def admits_number(self, value: float) -> bool:
+        return 0 < value < math.inf
+
     def unconstrain(self, value: Tensor) -> Tensor:
         return value.log()
 
@@ -105,6 +115,9 @@ class _NonNegative(Constraint):
 
     def admits(self, value: Tensor) -> Tensor:
         return torch.isfinite(value) & (value >= 0)
+
+    def admits_number(self, value: float) -> bool:
+        return 0 <= value < math.inf
 
     def unconstrain(self, value: Tensor) -> Tensor:
         return value.log()
@@ -131,6 +144,9 @@ class _UnitInterval(Constraint):
 
     def admits(self, value: Tensor) -> Tensor:
         return (value >= 0) & (value <= 1)
+
+    def admits_number(self, value: float) -> bool:
+        return 0 <= value <= 1
 
     def unconstrain(self, value: Tensor) -> Tensor:
         return torch.logit(value)
@@ -232,6 +248,8 @@ def check(value: Tensor, constraint: Constraint, name: str) -> None:
     """Raise `ParameterError` unless every entry of `value` is admissible."""
     if constraint.event_ndim > value.ndim:
         raise ParameterError(f"{name} is a single number where a vector is needed: it {constraint.wants}")
+    if value.numel() == 1 and constraint.event_ndim == 0 and constraint.admits_number(value.item()):
+        return
     good = constraint.admits(value)
     if bool(good.all()):
         return

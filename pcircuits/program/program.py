@@ -48,7 +48,7 @@ __all__ = ["DEFAULT_MEMORY", "Program"]
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
 
-CACHE = 16 * 2**20
+CACHE = 40 * 2**20
 """Bytes that the largest step should take: then the next one finds them in the cache."""
 
 LEAST_ROWS = 16

@@ -16,7 +16,7 @@ from pcircuits.errors import CircuitError
 from pcircuits.evidence import EvidenceLike
 from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
-from pcircuits.queries.likelihood import log_prob, log_probability, log_values_given
+from pcircuits.queries.likelihood import log_prob, log_probability
 from pcircuits.queries.maximum import Completion, maximum
 from pcircuits.queries.moments import expectation, mean, moment, variance
 from pcircuits.queries.posteriors import posterior
@@ -110,7 +110,7 @@ class Queries(ABC):
         return posterior(self._question(), units)
 
     def given(self, evidence: EvidenceLike) -> Conditioned:
-        """The model given evidence, which answers every query again.
+        """The model given evidence, which answers every query again; the first pass on the evidence is kept for them.
 
         **Raises** `EvidenceError` naming the rows whose evidence has probability zero.
         """
@@ -118,10 +118,7 @@ class Queries(ABC):
         known = question.engine.read(evidence)
         if question.evidence is not None:
             known = question.evidence.join(known, question.engine.variables)
-        asked = Question(question.engine, question.root, known)
-        with torch.no_grad():
-            log_values_given(asked)
-        return Conditioned(asked)
+        return Conditioned(Question(question.engine, question.root, known).evaluated())
 
     def root(self, index: int | Tensor) -> Conditioned:
         """The model with one of its roots: an int, or (B,) integers, one for each row."""
@@ -135,7 +132,7 @@ class Queries(ABC):
             raise CircuitError(f"a root is an int, or (B,) integers, not {index!r}")
         if bool(((chosen < 0) | (chosen >= count)).any()):
             raise CircuitError(f"root {index!r} does not exist: the circuit has {count}, numbered from 0")
-        return Conditioned(Question(question.engine, chosen.to(torch.int64), question.evidence))
+        return Conditioned(Question(question.engine, chosen.to(torch.int64), question.evidence, question.kept))
 
 
 class Conditioned(Queries):

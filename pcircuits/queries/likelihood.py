@@ -30,7 +30,9 @@ def log_prob(question: Question, x: object) -> Tensor:
 def log_values_given(question: Question) -> Tensor:
     """log c(given), (B,) or (B, C); rows of probability zero raise."""
     known = question.known()
-    values = _of_root(question, question.engine.log_values(Density(known.x, known.observed)))
+    kept = question.known_pass(known.rows)
+    found = kept.values if kept is not None else question.engine.log_values(Density(known.x, known.observed))
+    values = _of_root(question, found)
     require_possible(values if values.ndim == 1 else values.amax(1))
     return values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -13,6 +13,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.errors import CircuitError, EvidenceError, ParameterError
 from pcircuits.evidence import Evidence, Variables
 from pcircuits.memory import naming_the_bound
+from pcircuits.program.held import Held
 from pcircuits.program.program import Program
 from pcircuits.program.reports import Density, Report
 from pcircuits.program.steps.step import Maximise, State
@@ -73,6 +74,15 @@ def _slices(rows: int, size: int) -> Iterator[slice]:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """An upward pass on all rows of evidence, and the parameters that it was made with."""
+
+    held: Held
+    values: Tensor
+    state: State
+
+
+@dataclass(frozen=True)
 class Question:
     """A query before it is asked: of which engine, from which root, given what.
 
@@ -82,6 +92,39 @@ class Question:
     engine: Engine
     root: Tensor | None
     evidence: Evidence | None
+    kept: Kept | None = field(default=None, compare=False)
+
+    def evaluated(self) -> Question:
+        """The question with its upward pass made, to be used by what is asked next; impossible evidence raises.
+
+        The pass is kept where all rows fit the bound on memory together, and nothing but stored parameters is behind it.
+        """
+        program = self.engine.program
+        known = self.known()
+        with torch.no_grad():
+            if len(list(self.engine.chunks(known.rows))) == 1 and not len(program.sources):
+                held = program.held()
+                with naming_the_bound("given", program.memory):
+                    values, state = program.up(Density(known.x, known.observed))
+                made = replace(self, kept=Kept(held, values, state) if held.kept else None)
+            else:
+                made, values = self, self.engine.log_values(Density(known.x, known.observed))
+        self.require_possible(values)
+        return made
+
+    def require_possible(self, values: Tensor) -> None:
+        """Raise where the evidence of a row rules out the root that was chosen, or all roots where none was."""
+        if self.root is not None:
+            values = values.expand(len(self.roots(len(values))), -1)
+            values = values.gather(1, self.roots(len(values)).unsqueeze(1))
+        require_possible(values.amax(1))
+
+    def known_pass(self, rows: int) -> Kept | None:
+        """The pass on all of `rows` rows, if it was kept and no parameter has changed since."""
+        kept = self.kept
+        if kept is None or len(kept.values) != rows or torch.is_grad_enabled():
+            return None
+        return kept if kept.held is self.engine.program.held() else None
 
     @property
     def batched(self) -> bool:
@@ -126,7 +169,10 @@ class Question:
 
     def up(self, known: Evidence, roots: Tensor) -> tuple[Tensor, State]:
         """log c(e) of each row's root, (B,), and the pass; rows of probability zero raise."""
-        values, state = self.engine.program.up(Density(known.x, known.observed))
+        kept = self.known_pass(known.rows)
+        values, state = (
+            (kept.values, kept.state) if kept is not None else self.engine.program.up(Density(known.x, known.observed))
+        )
         chosen = values.gather(1, roots.unsqueeze(1)).squeeze(1)
         require_possible(chosen)
         return chosen, state
