@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["bpd_curves"]
 
 MARKERS = "os^Dvp"
+WIDE = 20
+"""From so many times the smallest number on, an axis is logarithmic: a few codes can cost a hundred times what many do."""
 
 
 def bpd_curves(rows: Sequence[Row], path: Path, title: str, discrete_images: int | None = None) -> None:
@@ -68,6 +70,10 @@ def _panel(ax: Axes, points: Sequence[tuple[Row, float]]) -> None:
     ax.set_xscale("log", base=4)
     asked = sorted({row.asked for row, _ in curves if row.asked == row.reached})
     ax.set_xticks(asked or sizes, [f"{n:,}" for n in asked or sizes])
+    values = [value for _, value in points]
+    if min(values) > 0 and max(values) > WIDE * min(values):
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter("{x:g}")
     ax.minorticks_off()
     ax.set_xlabel("codes N", fontsize=9.5)
     ax.tick_params(labelsize=8.5)
