@@ -85,8 +85,8 @@ SCALED = "tests/program/test_scaled_values.py"
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "lost-weight", "a dense sum drops its first input", SUMS,
-        "torch.matmul(read.numbers, weights.transpose(-1, -2))",
-        "torch.matmul(read.numbers[..., 1:], weights[..., 1:].transpose(-1, -2))",
+        "Values(torch.matmul(read.numbers, weights.transpose(-1, -2)), read",
+        "Values(torch.matmul(read.numbers[..., 1:], weights[..., 1:].transpose(-1, -2)), read",
         (f"{TABLE}::test_log_prob[layered-all rewrites]",),
     ),
     Mutant(
@@ -246,8 +246,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "kept-base-row", "the table look-up adds whole rows where it should add differences", LEAVES,
-        "embedding_bag(pairs.differing, table - base[pairs.leaf], offsets",
-        "embedding_bag(pairs.differing, table, offsets",
+        "_summed(table - base[pairs.leaf], pairs.differing, counts)",
+        "_summed(table, pairs.differing, counts)",
         (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
     ),
     Mutant(
@@ -284,8 +284,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "undivided-flow", "flows are not divided by the sum's value", SUMS,
-        "terms - torch.where(dead, 0.0, total))).exp()",
-        "terms)).exp()",
+        "shares * (flow / torch.where(total > 0, total, 1.0))",
+        "shares * flow",
         (f"{TABLE}::test_statistics[scalar_graph-all rewrites-True]",),
     ),
     Mutant(
