@@ -127,9 +127,11 @@ class AbstractDiscretized(AbstractFinite):
         """log P(first <= X <= last) for integers within 0..levels-1."""
         loc, scale = parameters["loc"], parameters["scale"]
         count = last - first + 1
-        lower = ((first / self.levels - loc) / scale).masked_fill(first == 0, -torch.inf)
-        upper = (((last + 1) / self.levels - loc) / scale).masked_fill(last == self.levels - 1, torch.inf)
-        value = self._log_standard_mass(lower, upper, count / self.levels / scale)
+        below, above = first == 0, last == self.levels - 1
+        lower = ((first / self.levels - loc) / scale).masked_fill_(below, -torch.inf)
+        upper = (((last + 1) / self.levels - loc) / scale).masked_fill_(above, torch.inf)
+        width = (count / self.levels / scale).masked_fill_(below | above, torch.inf)
+        value = self._log_standard_mass(lower, upper, width)
         if self.uniform == 0:
             return value
         return log_add(value + math.log1p(-self.uniform), (count * (self.uniform / self.levels)).log())

@@ -56,7 +56,7 @@ class Normal(AbstractExponentialFamily):
         value = log_normal_mass(
             ((start - loc) / scale).masked_fill(below, -torch.inf),
             ((end - loc) / scale).masked_fill(above, torch.inf),
-            (end - start) / scale,
+            ((end - start) / scale).masked_fill(below | above, torch.inf),
         )
         return value.masked_fill(empty, -torch.inf)
 

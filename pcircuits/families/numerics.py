@@ -53,17 +53,13 @@ def log_logistic_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     **Arguments**
 
     - `lower`, `upper`: standardised bounds, (...), with lower < upper; infinite ones get zero gradient.
-    - `width`: upper - lower, (...), which the caller knows to more digits than the difference has.
+    - `width`: upper - lower, (...), which the caller knows to more digits than the difference has; inf where a bound is.
 
     >>> log_logistic_mass(torch.tensor(-torch.inf), torch.tensor(0.0), torch.tensor(torch.inf)).exp().item()
     0.5
     """
-    below, above = lower == -torch.inf, upper == torch.inf
-    left = torch.nn.functional.logsigmoid(torch.where(above, 0.0, upper)).masked_fill(above, 0.0)
-    right = torch.nn.functional.logsigmoid(-torch.where(below, 0.0, lower)).masked_fill(below, 0.0)
-    open_end = below | above
-    share = (-torch.expm1(-torch.where(open_end, 1.0, width))).log().masked_fill(open_end, 0.0)
-    return left + right + share
+    share = (-torch.expm1(-width)).log()
+    return torch.nn.functional.logsigmoid(upper) + torch.nn.functional.logsigmoid(-lower) + share
 
 
 def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
@@ -78,14 +74,14 @@ def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     **Arguments**
 
     - `lower`, `upper`: standardised bounds, (...), with lower < upper; infinite ones get zero gradient.
-    - `width`: upper - lower, (...), which the caller knows to more digits than the difference has.
+    - `width`: upper - lower, (...), which the caller knows to more digits than the difference has; inf where a bound is.
 
     >>> log_normal_mass(torch.tensor(-torch.inf), torch.tensor(0.0), torch.tensor(torch.inf)).exp().item()
     0.5
     """
     lower, upper, width = torch.broadcast_tensors(lower, upper, width)  # type: ignore[no-untyped-call]
     limit = torch.finfo(lower.dtype).max ** 0.45  # stands for infinity, and its square is finite
-    width = torch.where((lower == -torch.inf) | (upper == torch.inf), limit, width).clamp(max=limit)
+    width = width.clamp(max=limit)
     lower, upper = lower.clamp(-limit, limit), upper.clamp(-limit, limit)
     flip = lower + upper > 0
     near, far = torch.where(flip, -lower, upper), torch.where(flip, -upper, lower)

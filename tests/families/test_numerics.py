@@ -54,7 +54,8 @@ def test_masses_and_their_gradients_keep_their_digits(form, mass, density, dtype
             scale = log_scale.exp()
             ends = [z if np.isinf(z) else (torch.tensor(z, dtype=dtype) - loc) / scale for z in (a, b)]
             ends = [torch.as_tensor(z, dtype=dtype) for z in ends]
-            value = form(*ends, torch.tensor(b - a if np.isfinite(b - a) else 1.0, dtype=dtype) / scale)
+            width = torch.tensor(b - a, dtype=dtype)
+            value = form(*ends, width / scale if np.isfinite(b - a) else width)
             got = [value, *torch.autograd.grad(value, (loc, log_scale))]
             total = mass(mpmath.mpf(a), mpmath.mpf(b))
             heights = [mpmath.mpf(0) if np.isinf(z) else density(mpmath.mpf(z)) / total for z in (a, b)]
@@ -67,10 +68,10 @@ def test_masses_and_their_gradients_keep_their_digits(form, mass, density, dtype
 @pytest.mark.parametrize("form", [log_normal_mass, log_logistic_mass])
 def test_second_derivatives(form):
     lower = torch.tensor([-9.0, -3.0, -0.01, 0.5, 4.0, -torch.inf, 1.0], dtype=torch.float64)
-    width = torch.tensor([0.5, 0.01, 0.02, 3.0, 0.05, 7.0, 2.0], dtype=torch.float64)
+    width = torch.tensor([0.5, 0.01, 0.02, 3.0, 0.05, torch.inf, 2.0], dtype=torch.float64)
 
     def mass(shift):
-        upper = torch.where(width == 7.0, 0.7, lower + width)
+        upper = torch.where(width == torch.inf, 0.7, lower + width)
         return form(lower + shift, upper + shift, width)
 
     shift = torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -83,7 +84,8 @@ def test_second_derivatives(form):
 def test_nothing_is_nan_far_out_or_at_infinite_ends(form, dtype):
     lower = torch.tensor([-torch.inf, -torch.inf, 1e9, -1e9 - 64, 1e12, -torch.inf, 1e9], dtype=dtype).requires_grad_()
     upper = torch.tensor([torch.inf, -1e9, torch.inf, -1e9, 2e12, 1e9, 1e9 + 64], dtype=dtype).requires_grad_()
-    width = torch.tensor([1.0, 1.0, 1.0, 64.0, 1e12, 1.0, 64.0], dtype=dtype).requires_grad_()
+    inf = torch.inf
+    width = torch.tensor([inf, inf, inf, 64.0, 1e12, inf, 64.0], dtype=dtype).requires_grad_()
     value = form(lower, upper, width)
     assert not value.isnan().any()
     assert value[0] == 0

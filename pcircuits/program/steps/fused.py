@@ -12,12 +12,21 @@ from pcircuits.program.fetch import Visits
 from pcircuits.program.held import Held
 from pcircuits.program.numbers import log_matmul
 from pcircuits.program.operations import FusedOp, MixtureOp
-from pcircuits.program.steps.leaf_products import LeafColumns, LeafProducts
+from pcircuits.program.steps.leaf_products import PAIR_BYTES, TABLE_COLUMNS, LeafColumns, LeafProducts
 from pcircuits.program.steps.step import Build, Choice, Maximise, Reader, Spans, State, Step
 from pcircuits.program.steps.sums import Weights, outputs_of, reduce_logs
 from pcircuits.program.values import Values
 
 __all__ = ["FusedStep", "MixtureStep"]
+
+PARAMETER_BYTES = 64
+"""What a leaf unit's parameters take, with what is derived from them."""
+
+STATISTIC_BYTES = 64
+"""What one entry of data takes while its statistics are multiplied with natural parameters."""
+
+VALUE_BYTES = 48
+"""What the value of a product takes while it is summed over."""
 
 LEVEL = 46.0
 """Nats between weights up to which sums may share a maximum among their outputs: a term that underflows beside it is
@@ -49,7 +58,8 @@ class FusedStep(Step):
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
         streamed = self.chunked and self.product.leaves.source is not None
-        return self.product.leaves.ranges(state.memory, streamed, 8 * self.count * self.product.arity)
+        leaves = self.count * self.product.arity
+        return self.product.leaves.ranges(state.memory // (4 * PARAMETER_BYTES * leaves) if streamed else None)
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], reader: Reader) -> None:
         for begin, end in self._ranges(state):
@@ -78,23 +88,34 @@ class MixtureStep(Step):
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """Ranges of columns whose parameters fit a share of the bound on memory."""
-        return self.product.leaves.ranges(state.memory, self.chunked, 8 * self.count * (self.product.arity + 8))
+        return self._cut(state)[0]
 
     def _rows(self, state: State) -> list[tuple[slice, State]]:
-        """The pass in slices of rows whose (B, n) values fit a share of the bound on memory; cut once for each pass."""
-        found = state.saved.get((self, "rows"))
-        if isinstance(found, list):
+        """The pass in slices of rows whose (B, n) values fit a share of the bound on memory."""
+        return self._cut(state)[1]
+
+    def _cut(self, state: State) -> tuple[list[tuple[int, int]], list[tuple[slice, State]]]:
+        """A pass cut into ranges of columns and slices of rows, once: where rows share the work of a table, there are
+        more ranges rather than more slices."""
+        found = state.saved.get((self, "cut"))
+        if isinstance(found, tuple):
             return found
-        batch = state.report.rows
-        width = self._ranges(state)[0][1]
-        numbers = self.count * (6 * width + 8 * self.product.arity)
-        rows = max(1, state.memory // (4 * 8 * numbers)) if self.chunked else batch
-        if rows >= batch:
-            return [(slice(None), state)]
-        cuts = [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
-        parts = [(cut, state.about(state.report.take(cut))) for cut in cuts]
-        state.saved[self, "rows"] = parts
-        return parts
+        batch, arity = state.report.rows, self.product.arity
+        memory = state.memory // self.count
+        columns, share, of_entry = memory // (4 * PARAMETER_BYTES * (arity + 8)), 4, STATISTIC_BYTES
+        if self.product.by_table(state.report):
+            share, of_entry = 2, PAIR_BYTES
+            beside = memory // (share * max(1, batch)) - of_entry * arity
+            columns = min(columns, max(1, beside // (VALUE_BYTES * TABLE_COLUMNS)) * TABLE_COLUMNS)
+        ranges = self.product.leaves.ranges(columns if self.chunked else None)
+        of_row = VALUE_BYTES * ranges[0][1] + of_entry * arity
+        rows = max(1, memory // (share * of_row)) if self.chunked else batch
+        parts = [(slice(None), state)]
+        if rows < batch:
+            cuts = [slice(begin, min(begin + rows, batch)) for begin in range(0, batch, rows)]
+            parts = [(cut, state.about(state.report.take(cut))) for cut in cuts]
+        state.saved[self, "cut"] = (ranges, parts)
+        return ranges, parts
 
     def up(self, state: State) -> Values:
         logs = self.weights.logs(state.held)

@@ -81,9 +81,9 @@ class LeafParameters(nn.Module):
             return True
         return any(view.trainable() for view in self.views.values() if isinstance(view, ParameterView))
 
-    def ranges(self, memory: int, chunked: bool, numbers: int) -> list[tuple[int, int]]:
-        """Ranges of columns; `numbers` float64 numbers of each column fit a share of the bound on memory."""
-        step = max(1, min(self.width, memory // (4 * 8 * numbers))) if chunked else self.width
+    def ranges(self, most: int | None) -> list[tuple[int, int]]:
+        """Ranges of at most so many columns."""
+        step = self.width if most is None else max(1, min(self.width, most))
         return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
 
     def logs(self, held: Held, name: str) -> Tensor:
@@ -133,7 +133,7 @@ class InputStep(Step):
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
         streamed = self.chunked and self.leaves.source is not None
-        return self.leaves.ranges(state.memory, streamed, 8 * self.count)
+        return self.leaves.ranges(state.memory // (4 * 64 * self.count) if streamed else None)
 
     def _spread(self, state: State, begin: int, end: int) -> Parameters:
         """Parameters (R, 1, n, *event), for rows of data in the second axis."""

@@ -29,16 +29,30 @@ _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
 """Rounding, in nats, that a matrix form may leave; beyond it a wider dtype or the table takes over."""
 
 
+LOST = 64.0
+"""How many times the rounding of its own sum a look-up by differences may add."""
+
+PAIR_BLOCK = 2**20
+"""Entries of data whose distinct pairs are found together: what that takes besides is a few times as much."""
+
+PAIR_BYTES = 24
+"""What one entry of data takes while its pair is found and looked up."""
+
+
 @dataclass(frozen=True)
 class Pairs:
     """The distinct (leaf row, evidence) pairs of some rows of data, and where each of their entries is found."""
 
     leaf: Tensor
+    """(P,), ascending."""
     evidence: tuple[Tensor, ...]
+    """Each (P, 1, 1)."""
     entry: Tensor
-    """(B, R·A): the pair of each entry."""
+    """(B, R·A), int32: the pair of each entry."""
     base: Tensor
     """(R·A,): the most frequent pair of each leaf row."""
+    arity: int
+    """A."""
 
     @cached_property
     def others(self) -> Tensor:
@@ -51,9 +65,14 @@ class Pairs:
         return bool(self.others.float().mean() < 0.5)
 
     @cached_property
+    def counts(self) -> Tensor:
+        """(B·R,): how many do, in each row of data and product."""
+        return self.others.view(-1, self.arity).sum(1)
+
+    @cached_property
     def differing(self) -> Tensor:
         """The pairs of the entries that do, one row of data and product after the other."""
-        return self.entry[self.others]
+        return self.entry[self.others].long()
 
 
 @dataclass(frozen=True)
@@ -130,6 +149,10 @@ class LeafProducts(nn.Module):
         """(R·A, ...) to (R, A, ...)."""
         return unflatten(leaves, 0, (self.count, self.arity))
 
+    def by_table(self, report: Report) -> bool:
+        """Whether a report is surely looked up: then rows of data share the work, and are best taken together."""
+        return not (isinstance(report, Density) and isinstance(self.family, AbstractExponentialFamily))
+
     def values(self, state: State, columns: LeafColumns) -> Tensor:
         """The logs of the products of a range of columns, (R, B, n)."""
         if columns.matrix is not None and isinstance(state.report, Density):
@@ -156,10 +179,15 @@ class LeafProducts(nn.Module):
 
     def _table(self, state: State, parameters: Parameters, width: int) -> Tensor:
         pairs = self._pairs(state)
+        entries = state.memory // (4 * 3 * pairs.evidence[0].element_size())
+        size = min(TABLE_COLUMNS, max(8, entries // len(pairs.leaf)))
         parts = []
-        for begin in range(0, width, TABLE_COLUMNS):
-            chunk = {n: p if p.shape[1] == 1 else p[:, begin : begin + TABLE_COLUMNS] for n, p in parameters.items()}
-            table = self._answers(state.report, pairs, chunk, min(TABLE_COLUMNS, width - begin))
+        for begin in range(0, width, size):
+            chunk = {
+                name: p if p.shape[1] == 1 else p[:, begin : begin + size].contiguous()
+                for name, p in parameters.items()
+            }
+            table = self._answers(state.report, pairs, chunk, min(size, width - begin))
             parts.append(self._look_up(pairs, table))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
@@ -170,28 +198,31 @@ class LeafProducts(nn.Module):
         for begin in range(0, len(pairs.leaf), rows):
             leaf = pairs.leaf[begin : begin + rows]
             evidence = tuple(e[begin : begin + rows] for e in pairs.evidence)
-            made = report.answer(evidence, self.family, {name: p[leaf] for name, p in parameters.items()})
+            made = report.answer(
+                evidence, self.family, {name: p.index_select(0, leaf) for name, p in parameters.items()}
+            )
             parts.append(made.to(pairs.evidence[0].dtype).expand(len(leaf), width))
         return torch.cat(parts)
 
     def _look_up(self, pairs: Pairs, table: Tensor) -> Tensor:
         """For each row of data and product, the sum of its entries' rows of the table, (R, B, n)."""
         batch = len(pairs.entry)
-        base = table[pairs.base]
-        small = self._by_product(base.detach().abs()).sum(1).amax() * torch.finfo(table.dtype).eps
-        if pairs.few and bool(torch.isfinite(table).all()) and small < _TOLERANCE.get(table.dtype, 1e-9):
-            counts = pairs.others.view(batch * self.count, self.arity).sum(1)
-            differ = _summed(table - base[pairs.leaf], pairs.differing, counts)
-            total = self._by_product(base).sum(1).unsqueeze(1)
-            return differ.view(batch, self.count, -1).transpose(0, 1) + total
+        if pairs.few and bool(torch.isfinite(table.detach().sum())):
+            base = table[pairs.base]
+            differ = _summed(table - base.index_select(0, pairs.leaf), pairs.differing, pairs.counts)
+            added = self._by_product(base).sum(1).unsqueeze(1)
+            total = differ.view(batch, self.count, -1).transpose(0, 1) + added
+            lost = self._by_product(base.detach().abs()).sum(1).unsqueeze(1)
+            if bool((lost <= LOST * total.detach().abs().clamp(min=1.0)).all()):
+                return total
         counts = torch.full((batch * self.count,), self.arity, device=table.device)
-        return _summed(table, pairs.entry.reshape(-1), counts).view(batch, self.count, -1).transpose(0, 1)
+        return _summed(table, pairs.entry.reshape(-1).long(), counts).view(batch, self.count, -1).transpose(0, 1)
 
     def _pairs(self, state: State) -> Pairs:
         """The distinct pairs of the rows at hand, found once for each pass."""
         found = state.saved.get(self)
         if not isinstance(found, Pairs):
-            found = state.saved[self] = _distinct(state.report, self.columns)
+            found = state.saved[self] = _distinct(state.report, self.columns, self.arity)
         return found
 
     def read(self, reader: Reader, columns: LeafColumns, flow: Tensor) -> None:
@@ -233,24 +264,42 @@ def _summed(table: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
     return made
 
 
-def _distinct(report: Report, columns: Tensor) -> Pairs:
-    """The distinct (leaf row, evidence) pairs, by successively finer keys."""
-    gathered = [tensor[:, columns] for tensor in report.tensors()]
-    batch, leaves = gathered[0].shape
-    key = torch.arange(leaves, device=columns.device).expand(batch, leaves)
-    for tensor in gathered:
+def _distinct(report: Report, columns: Tensor, arity: int) -> Pairs:
+    """The distinct (leaf row, evidence) pairs, in the order of their leaf rows, for a block of leaf rows at a time."""
+    tensors = report.tensors()
+    batch, leaves = report.rows, len(columns)
+    entry = torch.empty((batch, leaves), dtype=torch.int32, device=columns.device)
+    size = max(1, PAIR_BLOCK // max(1, batch))
+    leaf, base, evidence = [], [], []
+    found = 0
+    for begin in range(0, leaves, size):
+        gathered = [tensor[:, columns[begin : begin + size]] for tensor in tensors]
+        places, where, count = _finest(gathered)
+        entry[:, begin : begin + size] = places + found
+        of = where % gathered[0].shape[1]
+        order = count.argsort(stable=True)
+        most = torch.empty(gathered[0].shape[1], dtype=torch.int64, device=columns.device)
+        most[of[order]] = order  # the last write of each leaf row is its most frequent pair
+        leaf.append(of + begin)
+        base.append(most + found)
+        evidence.append([tensor.reshape(-1)[where].view(-1, 1, 1) for tensor in gathered])
+        found += len(where)
+    joined = tuple(torch.cat(e) for e in zip(*evidence, strict=True))
+    return Pairs(torch.cat(leaf), joined, entry, torch.cat(base), arity)
+
+
+def _finest(tensors: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """What differs by column and by the entries of tensors (B, n): the class of each place (B, n), a place and a count of
+    each class. Classes ascend by column."""
+    batch, leaves = tensors[0].shape
+    device = tensors[0].device
+    key = torch.arange(leaves, device=device).expand(batch, leaves)
+    count = torch.full((leaves,), batch, device=device)
+    for tensor in tensors:
         if bool((tensor == tensor[0, 0]).all()):
             continue
-        _, code = torch.unique(tensor, return_inverse=True)
-        _, key = torch.unique(key * (int(code.max()) + 1) + code, return_inverse=True)
-    pairs, entry = torch.unique(key, return_inverse=True)
-    where = torch.empty(len(pairs), dtype=torch.int64, device=columns.device)
-    where[entry.reshape(-1)] = torch.arange(batch * leaves, device=columns.device)
-    leaf = where % leaves
-    count = torch.zeros(len(pairs), dtype=torch.int64, device=columns.device)
-    count.index_add_(0, entry.reshape(-1), torch.ones_like(entry.reshape(-1)))
-    order = count.argsort(stable=True)
-    base = torch.empty(leaves, dtype=torch.int64, device=columns.device)
-    base[leaf[order]] = order  # the last write of each leaf row is its most frequent pair
-    evidence = tuple(tensor.reshape(-1)[where].view(-1, 1, 1) for tensor in gathered)
-    return Pairs(leaf, evidence, entry, base)
+        values, code = torch.unique(tensor, return_inverse=True)
+        _, key, count = torch.unique(key * len(values) + code, return_inverse=True, return_counts=True)
+    where = torch.empty(len(count), dtype=torch.int64, device=device)
+    where[key.reshape(-1)] = torch.arange(batch * leaves, device=device)
+    return key, where, count
