@@ -55,15 +55,6 @@ def test_the_table_explains_a_mark_only_where_there_is_one() -> None:
     assert "more were asked for" not in text(ROWS[:2], "a caption.")
 
 
-def test_discrete_bits_of_fewer_images_are_labelled() -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=False)
-    console.print(results_table(ROWS, "a title", "a caption.", discrete_images=1000))
-    assert isinstance(console.file, io.StringIO)
-    said = console.file.getvalue()
-    assert "(1,000)" in said
-    assert "Discrete ones are of the first 1,000 images." in " ".join(said.split())
-
-
 def test_the_table_marks_the_best_but_for_the_exact_model() -> None:
     cells = list(results_table(ROWS, "a title").columns[3].cells)
     assert cells == ["2.250", "4.125", "[bold]2.500[/]", "3.000"]

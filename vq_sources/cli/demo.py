@@ -69,7 +69,6 @@ def show(voice: Voice, report: Mapping[str, Any], folder: Path) -> None:
             rows,
             f"{dataset}: {images:,} test images",
             "bpd: bits per dimension, lower is better; continuous ones are of dequantised pixels. Covered mass: Σ p(z).",
-            report["settings"]["discrete_images"],
         )
     )
     facts = Table.grid(padding=(0, 2))

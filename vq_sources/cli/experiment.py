@@ -176,8 +176,7 @@ class Experiment:
         write_circuit(self.workspace.path(_circuit_name(name)), circuit, recipe.dataset, codes, weights.value, numbers)
         if len(codes) * 2 * len(circuit.variables) <= EAGER_NUMBERS:
             circuit = distil(training.teacher, codes, weights.value, eager=True)
-        images, discrete = data.test.images, recipe.discrete_images
-        judged = evaluated(circuit, images, data.levels, recipe.device, recipe.seed, discrete)
+        judged = evaluated(circuit, data.test.images, data.levels, recipe.device, recipe.seed)
         return {"reached": len(codes), **judged, "covered_mass": codes.covered_mass, "sizes": asdict(numbers)}
 
     def _exact(self) -> pc.Circuit:
@@ -217,7 +216,7 @@ class Experiment:
     def _curves(self, rows: list[Row]) -> None:
         def compute() -> dict[str, Any]:
             path, title = self.workspace.path(PICTURES[0]), f"{self.recipe.dataset}, test images"
-            bpd_curves(rows, path, title, self.recipe.discrete_images)
+            bpd_curves(rows, path, title)
             return {}
 
         self.workspace.stage("curves", compute, [PICTURES[0]])

@@ -71,13 +71,12 @@ def evaluated(
     levels: int,
     device: str,
     seed: int,
-    discrete: int | None = None,
 ) -> dict[str, Any]:
-    """Both bits per dimension of a circuit on images; the discrete ones of the first `discrete` alone."""
+    """Both bits per dimension of a circuit on images."""
     model = circuit.compile(dtype=DTYPE, device=device)
     return {
         "continuous_bpd": continuous_bpd(model, images, levels, seed),
-        "discrete_bpd": discrete_bpd(model, images[:discrete], levels),
+        "discrete_bpd": discrete_bpd(model, images, levels),
     }
 
 

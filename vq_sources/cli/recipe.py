@@ -28,7 +28,6 @@ class Recipe:
     - `sizes`: the N of the selections, increasing.
     - `train_images`, `test_images`: how many are used, the first of each split; None is all of them.
     - `inpainted_images`: how many test images the numbers of the inpainting are of, the first ones.
-    - `discrete_images`: how many test images the discrete bits are of, the first ones; None is all of them.
     """
 
     dataset: str
@@ -41,7 +40,6 @@ class Recipe:
     train_images: int | None = None
     test_images: int | None = None
     inpainted_images: int = 1000
-    discrete_images: int | None = None
 
     def seed_for(self, *purpose: str | int) -> int:
         """The seed of one purpose, unrelated to those of others."""
@@ -72,7 +70,6 @@ class Recipe:
             "sizes": list(self.sizes),
             "test_images": self.test_images,
             "inpainted_images": self.inpainted_images,
-            "discrete_images": self.discrete_images,
         }
 
 
@@ -143,7 +140,6 @@ def _images(dataset: str, seed: int, device: str) -> Recipe:
         prior=PixelCNNConfig(grid=(2, 2), num_codes=16, num_classes=10, hidden=32),
         prior_fit=replace(fit, epochs=10, batch_size=256, learning_rate=3e-3),
         sizes=(16, 64, 256, 1024, 4096, 16384),
-        discrete_images=1000,
     )
 
 
@@ -159,7 +155,6 @@ def _smoke(recipe: Recipe) -> Recipe:
         train_images=1200,
         test_images=60,
         inpainted_images=60,
-        discrete_images=None,
     )
 
 

@@ -20,7 +20,7 @@ WIDE = 20
 """From so many times the smallest number on, an axis is logarithmic: a few codes can cost a hundred times what many do."""
 
 
-def bpd_curves(rows: Sequence[Row], path: Path, title: str, discrete_images: int | None = None) -> None:
+def bpd_curves(rows: Sequence[Row], path: Path, title: str) -> None:
     """One curve for each method and weights over N, and the exact model as a level; continuous and discrete apart.
 
     **Arguments**
@@ -28,7 +28,6 @@ def bpd_curves(rows: Sequence[Row], path: Path, title: str, discrete_images: int
     - `rows`: of the method "exact" at most one; a panel whose numbers are missing is left out.
     - `path`: of the PNG file.
     - `title`: above the panels.
-    - `discrete_images`: how many images the discrete bits are of, where those are fewer.
 
     **Raises** `ImportError` without matplotlib.
     """
@@ -40,8 +39,7 @@ def bpd_curves(rows: Sequence[Row], path: Path, title: str, discrete_images: int
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for ax, (name, points) in zip(axes, panels, strict=True):
         _panel(ax, points)
-        some = f", first {discrete_images:,} images" if discrete_images and name == "discrete" else ""
-        ax.set_title(f"{name}{some} (lower is better)", fontsize=9.5, color=GREY)
+        ax.set_title(f"{name} (lower is better)", fontsize=9.5, color=GREY)
         ax.set_ylabel("bits per dimension", fontsize=9.5)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     save_figure(figure, path)

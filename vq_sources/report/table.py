@@ -16,9 +16,7 @@ __all__ = ["results_table"]
 WEIGHTS = {"bound": "p(z)"}
 
 
-def results_table(
-    rows: Sequence[Row], title: str, caption: str | None = None, discrete_images: int | None = None
-) -> Table:
+def results_table(rows: Sequence[Row], title: str, caption: str | None = None) -> Table:
     """One table of distilled models, those of one method and weights together; in each bpd column
     the best but for the exact model is bold.
 
@@ -26,8 +24,6 @@ def results_table(
 
     - `rows`: in the order of the table.
     - `title`, `caption`: above and below it; the caption also explains a mark at an N that was not reached.
-
-    - `discrete_images`: how many images the discrete bits are of, where those are fewer; the column's head says so.
 
     **Raises** `ImportError` without rich.
 
@@ -40,8 +36,6 @@ def results_table(
         from rich.table import Table
     except ImportError as error:
         raise ImportError('The table is drawn by rich: pip install "pcircuits[vq]".') from error
-    if discrete_images:
-        caption = f"{caption or ''} Discrete ones are of the first {discrete_images:,} images.".strip()
     if any(row.reached < row.asked for row in rows):
         caption = f"{caption or ''} *: more were asked for than there are.".strip()
     table = Table(
@@ -54,8 +48,7 @@ def results_table(
     )
     table.add_column("codes\nchosen by", no_wrap=True)
     table.add_column("\nweights", no_wrap=True)
-    discrete = "bpd\ndiscrete" + (f"\n({discrete_images:,})" if discrete_images else "")
-    for name in ("N\nreached", "bpd\ncontinuous", discrete, "covered\nmass", "\nseconds"):
+    for name in ("N\nreached", "bpd\ncontinuous", "bpd\ndiscrete", "covered\nmass", "\nseconds"):
         table.add_column(name, justify="right", no_wrap=True)
     chosen = [row for row in rows if row.method != "exact"]
     best_continuous = min((r.continuous_bpd for r in chosen if r.continuous_bpd is not None), default=None)
