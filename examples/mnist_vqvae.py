@@ -4,7 +4,7 @@
 
 The VQ-VAE's pixels are discretised logistics, so the circuit gives probabilities of the integer pixels themselves. With
 weights p(z), any set of codes makes a lower bound of the model's likelihood; over nested sets it rises. Without
-`--smoke`, training takes about ten minutes on two cores.
+`--smoke`, training and judging take about a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import vq_sources as vq
 from pcircuits.families import DiscretizedLogistic
 
 
-def main(root: Path | None, download: bool, epochs: int, hidden: int, num_codes: int, images: int) -> None:
+def main(root: Path | None, download: bool, epochs: int, hidden: int, num_codes: int, images: int | None) -> None:
     data = vq.load("mnist", root=root, download=download)
     config = vq.VQVAEConfig(
         data_shape=(28, 28),
@@ -78,4 +78,4 @@ if __name__ == "__main__":
             stand_in(Path(folder))
             main(Path(folder), False, epochs=1, hidden=16, num_codes=4, images=20)
     else:
-        main(arguments.data_root, arguments.download, epochs=15, hidden=64, num_codes=11, images=1000)
+        main(arguments.data_root, arguments.download, epochs=15, hidden=64, num_codes=11, images=None)

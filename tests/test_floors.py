@@ -19,7 +19,7 @@ FLOORS = {
         ["protocols", "codes", "errors"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
-        ["distil", "finetune", "fitting", "metrics"],
+        ["distil", "fitting", "metrics"],
         ["cli", "report", "testing"],
     ],
 }

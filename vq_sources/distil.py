@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import pcircuits as pc
 from pcircuits.errors import FileFormatError, ParameterError
 from vq_sources.codes import CodeSet
-from vq_sources.errors import SelectionError
+from vq_sources.errors import DataError, SelectionError
 from vq_sources.models.config import VQVAEConfig
-from vq_sources.models.files import Architectures, config_from_dict, config_to_dict
+from vq_sources.models.files import Architectures, config_from_dict, config_of
 from vq_sources.models.vqvae import VQVAE
 from vq_sources.protocols import VQSource, check_codes
 from vq_sources.quantizers.seeding import seeded
@@ -59,8 +59,11 @@ class DecoderSource(nn.Module):
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` needs: the model's architecture, and how many codes there are."""
-        config = config_to_dict(self.model.config)
-        return {"architecture": type(self.model).__name__, "config": config, "codes": list(self.codes.shape)}
+        return {
+            "architecture": type(self.model).__name__,
+            "config": config_of(self.model),
+            "codes": list(self.codes.shape),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> DecoderSource:
@@ -116,6 +119,8 @@ def distil(
     >>> circuit.root.shape, len(circuit.variables), bool(circuit.check().normalised)  # all 16 codes: the teacher itself
     ((1, 1), 64, True)
     """
+    if codes.grid != tuple(source.grid):
+        raise DataError(f"the codes are of a grid {codes.grid}, and the source's is {tuple(source.grid)}")
     check_codes(codes.codes, source.cardinalities)
     height, width = source.data_shape
     variables = range(height * width)

@@ -151,6 +151,7 @@ def inpaint(
     levels: int,
     samples: int = 3,
     generator: torch.Generator | None = None,
+    seed: int = 0,
 ) -> Inpainting:
     """Exact conditional means and samples of hidden pixels given the visible ones.
 
@@ -160,6 +161,8 @@ def inpaint(
     - `visible`: (H, W), True where a pixel is seen.
     - `levels`: L.
     - `samples`: how many to draw for each image.
+    - `generator`: where they come from; None is torch's own.
+    - `seed`: of the u that dequantises pixels for a density, as in `continuous_bpd`.
 
     **Raises** `DataError` where nothing, or everything, is hidden, and without images.
 
@@ -171,7 +174,7 @@ def inpaint(
         raise DataError("an inpainting needs both visible and hidden pixels")
     _require_some(images)
     circuit = model.circuit
-    x = observations(circuit, images, levels)
+    x = observations(circuit, images, levels, seed)
     mask = visible.flatten().expand(len(x), -1)
     given = model.given((x, mask))
     mean, drawn = given.mean(), given.sample(samples, generator)
@@ -182,9 +185,10 @@ def inpaint(
     else:
         bits_each = float(bits.double().mean()) + math.log2(levels)
     original = scale(images, levels)
-    mean = torch.where(visible, original, mean.view(images.shape).to(original.dtype))
+    visible = visible.to(original.device)
+    mean = torch.where(visible, original, mean.view(images.shape).to(original))
     error = ((mean - original)[:, ~visible] ** 2).double().mean()
-    drawn = torch.where(visible, original, drawn.view(samples, *images.shape).to(original.dtype))
+    drawn = torch.where(visible, original, drawn.view(samples, *images.shape).to(original))
     psnr = -10 * math.log10(max(float(error), 1e-300))
     return Inpainting(original, visible, mean, drawn, psnr, bits_each)
 

@@ -68,7 +68,8 @@ def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> No
     if images.ndim != 3 or tuple(images.shape[1:]) != data_shape:
         raise DataError(f"images must have shape (B, {height}, {width}), not {tuple(images.shape)}")
     _check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
-    outside = (images < 0) | (images >= levels)
+    wide = images.long()  # of uint8, 256 would be 0
+    outside = (wide < 0) | (wide >= levels)
     if bool(outside.any()):
         b, row, column = outside.nonzero()[0].tolist()
         raise DataError(
@@ -83,7 +84,8 @@ def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
     if codes.ndim != 2 or codes.shape[1] != positions:
         raise DataError(f"codes must have shape (N, {positions}), one column per position, not {tuple(codes.shape)}")
     _check_integers(codes, "codes", "convert them with codes.long()")
-    outside = (codes < 0) | (codes >= codes.new_tensor(cardinalities))
+    wide = codes.long()
+    outside = (wide < 0) | (wide >= wide.new_tensor(cardinalities))
     if bool(outside.any()):
         n, position = outside.nonzero()[0].tolist()
         raise DataError(

@@ -49,11 +49,12 @@ def identify(
     train: Tensor | tuple[Tensor, ...],
     validation: Tensor | tuple[Tensor, ...],
 ) -> Identity:
-    """What tells this run from others: settings, the module's type and shapes, checksums of the data."""
+    """What tells this run from others: settings, the module's type, shapes and frozen parameters, checksums of the data."""
     return {
         "settings": {name: repr(value) for name, value in asdict(settings).items()},
         "architecture": {"type": type(module).__qualname__}
-        | {name: _describe(value) for name, value in module.state_dict().items()},
+        | {name: _describe(value) for name, value in module.state_dict().items()}
+        | {f"{name} is frozen": "" for name, value in module.named_parameters() if not value.requires_grad},
         "training data": {str(i): _checksum(tensor) for i, tensor in enumerate(tensors_of(train))},
         "validation data": {str(i): _checksum(tensor) for i, tensor in enumerate(tensors_of(validation))},
     }

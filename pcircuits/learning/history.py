@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pcircuits.files import write_whole
+from pcircuits.learning.errors import TrainingError
 
 __all__ = ["EpochRecord", "History", "best_epoch", "write_csv"]
 
@@ -57,7 +58,12 @@ class History:
 
     @property
     def best(self) -> EpochRecord:
-        """The epoch whose weights the module has: the first with the lowest validation loss."""
+        """The epoch whose weights the module has: the first with the lowest validation loss.
+
+        **Raises** `TrainingError` where there were none, because there was nothing to train.
+        """
+        if not self.epochs:
+            raise TrainingError("there is no best epoch: nothing was trained")
         return self.epochs[best_epoch(self.epochs) - 1]
 
 

@@ -54,7 +54,8 @@ def fit(
 
     With a `folder`, each epoch ends with a checkpoint there (`checkpoint.pt`) and a table of all epochs
     (`training.csv`), both whole at any time. The same call after a kill goes on from the checkpoint and ends as if
-    nothing had happened; after a finished run it only loads the weights.
+    nothing had happened; after a finished run it only loads the weights. The checkpoint's weights take the place of those
+    that the module comes with. One process at a time trains in a folder.
 
     A `Preparable` module first initialises itself from the training data. One without trainable parameters, such as a
     table of counts, is then done: it has an empty history and no checkpoint.

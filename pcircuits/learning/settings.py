@@ -58,11 +58,11 @@ class FitSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        self._require(self.epochs >= 1, "epochs", "at least 1")
-        self._require(self.batch_size >= 1, "batch_size", "at least 1")
+        self._require(_whole(self.epochs), "epochs", "an integer, at least 1")
+        self._require(_whole(self.batch_size), "batch_size", "an integer, at least 1")
         self._require(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
         self._require(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0 and finite")
-        self._require(self.patience is None or self.patience >= 1, "patience", "at least 1, or None")
+        self._require(self.patience is None or _whole(self.patience), "patience", "an integer, at least 1, or None")
         self._require(self.clip is None or self.clip > 0, "clip", "positive, or None")
         self._require(0 <= self.warmup < 1, "warmup", "in [0, 1): a share of all steps")
         self._require(0 <= self.final_fraction <= 1, "final_fraction", "in [0, 1]: a share of learning_rate")
@@ -80,3 +80,8 @@ class FitSettings:
             return available_device(self.device)
         except CircuitError as error:
             raise TrainingError(f"FitSettings: {error}") from error
+
+
+def _whole(value: object) -> bool:
+    """Whether it is an integer of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -66,11 +66,13 @@ class Agreement:
         self._statistic("mean", self._given(known, root).mean(), self.oracle.mean(known, root), known, root)
 
     def statistics(self, known: Row, root: int = 0) -> None:
-        """The mean, the variance and the second moment of every variable, given what is known."""
+        """The mean, the variance and the second moment of every variable, given what is known, and E[x_v²] by `expectation`."""
         given, oracle = self._given(known, root), self.oracle
         self.mean(known, root)
         self._statistic("variance", given.variance(), oracle.variance(known, root), known, root)
-        self._statistic("moment 2", given.moment(2), oracle.moment(2, known, root), known, root)
+        second = oracle.moment(2, known, root)
+        self._statistic("moment 2", given.moment(2), second, known, root)
+        self._statistic("expectation of x²", given.expectation(torch.square), second, known, root)
 
     def _statistic(self, name: str, got: Tensor, want: Mapping[Variable, float], known: Row, root: int) -> None:
         size = 1.0 + max(self.oracle.moment(2, known, root).values())

@@ -134,10 +134,12 @@ def _gradients_add_up(source: nn.Module, whole: Made, width: int) -> None:
     weights = {name: p for name, p in source.named_parameters() if p.requires_grad}
     if not weights:
         return
-    directions = {name: torch.cos(torch.arange(v.numel(), dtype=v.dtype)).view_as(v) for name, v in whole.items()}
+    directions = {
+        name: torch.cos(torch.arange(v.numel(), dtype=v.dtype, device=v.device)).view_as(v) for name, v in whole.items()
+    }
 
     def gradients(chunks: Chunks) -> list[Tensor]:
-        total = torch.zeros((), dtype=next(iter(whole.values())).dtype)
+        total = next(iter(whole.values())).new_zeros(())
         for chunk in chunks:
             made = _made(source, chunk)
             total = total + sum((made[name] * directions[name][:, chunk]).sum() for name in made)

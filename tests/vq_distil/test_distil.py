@@ -226,7 +226,7 @@ class TestErrors:
 
     def test_codes_of_another_grid(self):
         codes = vq.selection.enumerate(vq.IndependentPrior((1, 2), K))
-        with pytest.raises(DataError, match="one column per position"):
+        with pytest.raises(DataError, match="grid"):
             vq.distil(tiny(), codes)
 
     def test_an_inpainting_hides_something(self):

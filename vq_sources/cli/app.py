@@ -30,7 +30,7 @@ def paragraphs(text: str | None) -> str:
 app = typer.Typer(
     name="vq-circuit",
     help="Turn a VQ-VAE into a probabilistic circuit: exact likelihoods, marginals, conditionals, samples, inpaintings.",
-    epilog="Start with [bold]vq-circuit demo[/]: digits, under three minutes, nothing to download.",
+    epilog="Start with [bold]vq-circuit demo[/]: digits, a minute, nothing to download.",
     rich_markup_mode="rich",
     no_args_is_help=True,
     add_completion=False,

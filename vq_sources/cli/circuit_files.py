@@ -60,7 +60,7 @@ def open_circuit(path: Path) -> CircuitFile:
     """
     circuit = load_circuit(str(path))
     digest, beside = _digest(path), path.with_suffix(".json")
-    origin = read_json(beside) if beside.is_file() else {}
+    origin = read_json(beside, "delete it, and what it says is not shown") if beside.is_file() else {}
     if origin.pop("circuit", digest) != digest:
         raise DataError(f"{beside} does not belong to {path}: delete it, and what it says is not shown")
     return CircuitFile(path, circuit, digest, origin)

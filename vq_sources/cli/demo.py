@@ -35,7 +35,8 @@ def demo(
     out: Out = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The same in seconds: tiny models, few codes.")] = False,
     epochs: Annotated[
-        int | None, typer.Option(help="Train the VQ-VAE for so many epochs.", min=1, show_default=False)
+        int | None,
+        typer.Option(help="Train the VQ-VAE for so many epochs, the prior for no more.", min=1, show_default=False),
     ] = None,
     max_n: Annotated[int | None, typer.Option(help="The most codes of a selection.", min=1, show_default=False)] = None,
 ) -> None:

@@ -82,7 +82,7 @@ def _dataset_of(folder: Path) -> str:
     path = folder / SETTINGS_NAME
     if not path.is_file():
         raise ConfigError(f"{folder} has no {SETTINGS_NAME}: name a folder that vq-circuit train or demo made")
-    settings = read_json(path)
+    settings = read_json(path, "train again in a new folder")
     if settings.get("command") not in ("train", "demo"):
         raise ConfigError(f"{folder} was made by {settings.get('command')!r}: name a folder that train or demo made")
     return str(settings["dataset"])

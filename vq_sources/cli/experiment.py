@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -145,7 +145,7 @@ class Experiment:
         sizes = (self._all_codes(),) if method is Method.exact else self.recipe.sizes
         asked = [size for before, size in zip((0, *sizes), sizes, strict=False) if before < reached]
         names = [Row.named(method.value, weights.value, size) for size in asked]
-        if all(self.workspace.done(_row_name(name), [_circuit_name(name)]) for name in names):
+        if all(self.workspace.done(_row_name(name), _circuit_files(name)) for name in names):
             return [self._row(method, weights, size) for size in asked]
         title = f"distilling and evaluating: {method_name(method.value)}, weights {weights.value}"
         rows = []
@@ -162,7 +162,10 @@ class Experiment:
         def compute() -> dict[str, Any]:
             return self._distilled(name, method, weights, size)
 
-        result, seconds = self.workspace.stage(_row_name(name), compute, [_circuit_name(name)])
+        files = _circuit_files(name)
+        if not self.workspace.done(_row_name(name), files):  # loaded before, so that they are not in its seconds
+            _ = self.training.data, self.training.teacher, self.training.prior, self._codes(method)
+        result, seconds = self.workspace.stage(_row_name(name), compute, files)
         numbers = result.pop("sizes")
         return Row(method.value, weights.value, size, seconds=seconds, **result), numbers
 
@@ -170,6 +173,7 @@ class Experiment:
         training, recipe = self.training, self.recipe
         whole = self._codes(method)
         codes = whole.prefix(min(size, len(whole))).to(recipe.device)
+        codes = replace(codes, provenance=replace(codes.provenance, asked=size))
         data = training.data
         circuit = distil(training.teacher, codes, weights.value)
         numbers = sizes(circuit, training.teacher, training.prior)
@@ -237,6 +241,11 @@ def _selection_name(method: Method) -> str:
 
 def _row_name(name: str) -> str:
     return f"rows/{name}"
+
+
+def _circuit_files(name: str) -> list[str]:
+    """A circuit, and what is known of it."""
+    return [_circuit_name(name), f"circuits/{name}.json"]
 
 
 def _circuit_name(name: str) -> str:

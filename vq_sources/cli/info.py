@@ -25,6 +25,9 @@ from vq_sources.report import method_name, read_json, write_json
 __all__ = ["info"]
 
 OWN_SAMPLES = 64
+NOT_READ = "it cannot be told how the folder was made"
+_BY = ("grid", "data_shape")
+"""What is so many by so many."""
 
 
 def info(
@@ -57,7 +60,7 @@ def info(
         table.add_column(style="cyan", no_wrap=True)
         table.add_column(overflow="fold")
         for name, value in found.items():
-            table.add_row(name, _text(value))
+            table.add_row(name, _text(value, name))
         voice.out.print(table, highlight=False)
 
 
@@ -74,9 +77,12 @@ def _look(path: Path, seed: int, device: str, voice: Voice) -> dict[str, Any]:
 def _folder(folder: Path) -> dict[str, Any]:
     if not (folder / SETTINGS_NAME).is_file():
         raise ConfigError(f"{folder} has no {SETTINGS_NAME}: it was not made by vq-circuit")
-    settings = read_json(folder / SETTINGS_NAME)
-    found: dict[str, Any] = {"made by": f"vq-circuit {settings.get('command')}"}
-    found["finished"] = "yes" if (folder / "report.json").is_file() else "no: run the same command again to go on"
+    settings = read_json(folder / SETTINGS_NAME, NOT_READ)
+    command = settings.get("command")
+    found: dict[str, Any] = {"made by": f"vq-circuit {command}"}
+    last = ("report.json", f"{command}.json", f"stages/{command}.json")
+    finished = any((folder / name).is_file() for name in last)
+    found["finished"] = "yes" if finished else "no: run the same command again to go on"
     found |= {name: settings[name] for name in ("dataset", "seed", "device", "sizes", "versions") if name in settings}
     for name in ("vqvae.safetensors", "prior.safetensors"):
         if (folder / name).is_file():
@@ -147,7 +153,8 @@ def _circuit(file: CircuitFile, seed: int, device: str, voice: Voice) -> dict[st
     with voice.step(f"entropy, from {OWN_SAMPLES} of its own samples"):
         model = circuit.compile(dtype=DTYPE, device=device).root(0)
         own = model.sample(OWN_SAMPLES, generator=torch.Generator().manual_seed(seed))
-        bits = -model.log_prob(own) / math.log(2) / len(circuit.variables)
+        mass = model.log_prob(torch.full((1, len(circuit.variables)), torch.nan, device=own.device))
+        bits = (mass - model.log_prob(own)) / math.log(2) / len(circuit.variables)
     density = circuit.inputs[0].family.base == "lebesgue"
     found["differential entropy" if density else "entropy"] = (
         f"about {float(bits.mean()):.3f} ± {float(bits.std() / OWN_SAMPLES**0.5):.3f} bits per variable"
@@ -155,11 +162,11 @@ def _circuit(file: CircuitFile, seed: int, device: str, voice: Voice) -> dict[st
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str = "") -> str:
     if isinstance(value, Mapping) and "family" in value:
         return str(value["family"])
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
+        return ", ".join(f"{name} {_text(item, name)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return " × ".join(map(_text, value)) if len(value) == 2 else ", ".join(map(_text, value))
+        return (" × " if name in _BY else ", ").join(map(_text, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -66,11 +66,7 @@ def visible_part(shape: tuple[int, int], hidden: Hidden) -> Bool[Tensor, "H W"]:
 
 @torch.no_grad()
 def evaluated(
-    circuit: pc.Circuit,
-    images: Int64[Tensor, "B H W"],
-    levels: int,
-    device: str,
-    seed: int,
+    circuit: pc.Circuit, images: Int64[Tensor, "B H W"], levels: int, device: str, seed: int
 ) -> dict[str, Any]:
     """Both bits per dimension of a circuit on images."""
     model = circuit.compile(dtype=DTYPE, device=device)
@@ -137,7 +133,7 @@ def _inpainted(
     model = circuit.compile(dtype=DTYPE, device=device)
     shape = (images.shape[1], images.shape[2])
     generator = torch.Generator().manual_seed(seed)
-    return inpaint(model, images, visible_part(shape, hidden), levels, samples, generator)
+    return inpaint(model, images, visible_part(shape, hidden), levels, samples, generator, seed)
 
 
 @torch.no_grad()

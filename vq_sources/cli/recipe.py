@@ -112,7 +112,7 @@ def recipe_for(
 
 
 def _digits(seed: int, device: str) -> Recipe:
-    """64 pixels, 1,200 training images: minutes on two cores."""
+    """64 pixels, 1,200 training images: a minute on two cores."""
     fit = FitSettings(
         epochs=60, batch_size=64, learning_rate=2e-3, warmup=0.05, final_fraction=0.02, seed=seed, device=device
     )

@@ -29,7 +29,8 @@ def train(
     out: Out = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="The same in seconds: tiny models, few images.")] = False,
     epochs: Annotated[
-        int | None, typer.Option(help="Train the VQ-VAE for so many epochs.", min=1, show_default=False)
+        int | None,
+        typer.Option(help="Train the VQ-VAE for so many epochs, the prior for no more.", min=1, show_default=False),
     ] = None,
 ) -> None:
     """Train a VQ-VAE and a prior over its codes.

@@ -46,6 +46,7 @@ class Workspace:
         `vq-circuit`; `OSError` where it cannot be written.
         """
         make_folder(folder)
+        _refuse_strange(folder)
         with open(folder / LOCK_NAME, "a+", encoding="utf-8") as lock:
             _hold(lock, folder)
             _agree(folder, settings)
@@ -78,7 +79,7 @@ class Workspace:
             result = compute()
             seconds = time.perf_counter() - start
             write_json(self.path(f"{_STAGES}/{name}.json"), {"result": result, "seconds": seconds})
-        stored = read_json(self._record(name))
+        stored = read_json(self._record(name), "delete it, and the stage is computed again")
         return stored["result"], stored["seconds"]
 
     def _record(self, name: str) -> Path:
@@ -120,19 +121,33 @@ def _holder(lock: IO[str]) -> str:
     return f" (process {number})" if number.isdecimal() else ""
 
 
+def _refuse_strange(folder: Path) -> None:
+    """Raise where a folder without settings holds anything but what a process that was killed early leaves: the lock,
+    and perhaps the settings' temporary file. Nothing is touched before."""
+    if (folder / SETTINGS_NAME).exists():
+        return
+    for path in sorted(folder.iterdir()):
+        ours = path.name == f"{SETTINGS_NAME}.tmp" or (path.name == LOCK_NAME and _is_lock(path))
+        if not ours:
+            raise ConfigError(
+                f"{folder} holds {path.name!r} and was not made by vq-circuit: choose an empty or a new folder with --out"
+            )
+
+
+def _is_lock(path: Path) -> bool:
+    """Whether a file can be our lock: empty, or the number of a process."""
+    content = path.read_bytes()[:21]
+    return not content or content.isdigit()
+
+
 def _agree(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise unless the folder was made with these settings; a new one is given them."""
+    _refuse_strange(folder)
     path = folder / SETTINGS_NAME
     if not path.exists():
-        # A process that was killed early leaves the lock, and perhaps the settings' temporary file.
-        others = sorted(p.name for p in folder.iterdir() if p.name not in (LOCK_NAME, f"{SETTINGS_NAME}.tmp"))
-        if others:
-            raise ConfigError(
-                f"{folder} holds {others[0]!r} and was not made by vq-circuit: choose an empty or a new folder with --out"
-            )
         write_json(path, settings)
         return
-    differences = list(_differences(read_json(path), settings))
+    differences = list(_differences(read_json(path, "choose another folder with --out, or delete this one"), settings))
     if differences:
         raise ConfigError(
             f"{folder} was made with other settings ({'; '.join(differences[:3])}): choose another folder with --out, "

@@ -32,6 +32,7 @@ def dequantise(
     [0.0, 1.0, 3.0]
     """
     u = torch.rand(images.shape, generator=generator, device=generator.device, dtype=dtype).to(images.device)
+    images = images.long()  # a uint8 of 255 has no successor
     end = (images + 1).to(u.dtype) / levels
     return torch.minimum((images + u) / levels, torch.nextafter(end, torch.zeros_like(end)))
 

@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from pcircuits.errors import CircuitError, FileFormatError
+from pcircuits.errors import CircuitError, FileFormatError, ParameterError
 from pcircuits.families import FAMILIES, AbstractFamily
-from pcircuits.files import write_whole
+from pcircuits.files import replacing
 from vq_sources.quantizers.seeding import seeded
 
-__all__ = ["Architectures", "config_from_dict", "config_to_dict", "load_model", "save_model"]
+__all__ = ["Architectures", "config_from_dict", "config_of", "config_to_dict", "load_model", "save_model"]
 
 C = TypeVar("C")
 
@@ -39,17 +39,21 @@ def save_model(model: nn.Module, path: str | os.PathLike[str]) -> None:
 
     - `model`: its class's name, `config` and `state_dict()` are kept, exactly.
     - `path`: replaced where it exists.
+
+    **Raises** `ParameterError` for a model that could not be made again from the file: without a `config`, or with a
+    family that is not the library's.
     """
     path = Path(path)
     header = {
         "format": _FORMAT,
         "version": str(_VERSION),
         "architecture": type(model).__name__,
-        "config": json.dumps(config_to_dict(model.config)),
+        "config": json.dumps(config_of(model)),
     }
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     content = save(state, metadata=header)  # not save_file, whose files only their owner can read
-    write_whole(path, lambda file: file.write(content))
+    with replacing(path) as file:
+        file.write(content)
 
 
 def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn.Module:
@@ -88,6 +92,20 @@ def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn
         name = header["architecture"]
         raise FileFormatError(f"{path} does not hold a {name} that this version can rebuild: {error}") from error
     return model.eval()
+
+
+def config_of(model: nn.Module) -> dict[str, Any]:
+    """The config of a model as JSON's types.
+
+    **Raises** `ParameterError` for a model that cannot be made again from it.
+    """
+    config = getattr(model, "config", None)
+    if not dataclasses.is_dataclass(config):
+        raise ParameterError(
+            f"a {type(model).__name__} has no `config`, a frozen dataclass that it can be made again from: it cannot be "
+            "kept in a file"
+        )
+    return config_to_dict(config)
 
 
 def config_to_dict(config: object) -> dict[str, Any]:
@@ -140,6 +158,11 @@ def _encode(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_encode(item) for item in value]
     if isinstance(value, AbstractFamily):
+        if FAMILIES.get(value.name) is not type(value):
+            raise ParameterError(
+                f"the family {value.name!r} is not one of the library's, and a model with it cannot be made again from a "
+                "file: distil with eager=True, and load the circuit with types=[its class]"
+            )
         return {"family": value.name, **config_to_dict(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -38,7 +38,8 @@ class AutoregressivePrior(nn.Module, ABC):
 
     Log-probabilities are float64 whatever the parameters' dtype, because they are summed over millions of codes, and
     they never depend on the module's mode: dropout acts in `loss` alone. A `label` is None, one int for all rows, or
-    one for each row. After a prefix of probability zero, the next symbol is uniform.
+    one for each row. After a prefix of probability zero, the next symbol has
+    some distribution, such as the uniform one.
 
     Members write `_log_prob` and `_next_log_probs`, and may override the state's four methods where a state can save
     work.

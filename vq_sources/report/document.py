@@ -29,17 +29,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """The object in a JSON file.
+
+    **Arguments**
+
+    - `remedy`: what to do, or what follows, where it cannot be read.
 
     **Raises** `FileNotFoundError` where there is no file, `FileFormatError` where it holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FileFormatError(f"{path} cannot be read ({error}): delete it, and it is made again") from error
+        raise FileFormatError(f"{path} cannot be read ({error}): {remedy}") from error
     if not isinstance(content, dict):
-        raise FileFormatError(f"{path} holds no JSON object: delete it, and it is made again")
+        raise FileFormatError(f"{path} holds no JSON object: {remedy}")
     return content
 
 

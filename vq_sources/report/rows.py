@@ -10,6 +10,7 @@ __all__ = ["METHODS", "Row", "method_name"]
 
 METHODS = {
     "exact": "exact model",
+    "enumerate": "exact model",
     "ancestral": "DMRS",
     "beam": "beam",
     "stochastic_beam": "stochastic beam",

@@ -27,7 +27,7 @@ def check_prior(prior: AutoregressivePrior, *, draws: int = 4000, seed: int = 0,
     **Arguments**
 
     - `prior`: with at most 5,000 codes, its parameters in float64 where it computes in its parameters' dtype.
-    - `draws`: samples to count; the test rejects one correct prior in 10,000.
+    - `draws`: samples to count; the tests, one for each class and the marginal, reject one correct prior in 10,000.
     - `seed`: of the samples, and of the prefixes that states are tested on.
     - `digits`: how far logs of probabilities may be off, in nats; more than rounding for priors in float32.
 
@@ -45,13 +45,14 @@ def check_prior(prior: AutoregressivePrior, *, draws: int = 4000, seed: int = 0,
     try:
         with torch.no_grad():
             labels = [None] if prior.num_classes is None else list(range(prior.num_classes))
+            tests = len(labels) if prior.num_classes is None else len(labels) + 1
             for label in labels:
-                _laws(_Case(prior, label, every, digits), draws, seed)
+                _laws(_Case(prior, label, every, digits, tests), draws, seed)
             if prior.num_classes is not None:
                 _labels_may_differ_by_row(prior, every, digits)
                 _marginal_is_the_sum(prior, every, digits)
-                _laws(_Case(prior.marginal(), None, every, digits), draws, seed)
-        _log_prob_is_differentiable(_Case(prior, labels[-1], every, digits))
+                _laws(_Case(prior.marginal(), None, every, digits, tests), draws, seed)
+        _log_prob_is_differentiable(_Case(prior, labels[-1], every, digits, tests))
     finally:
         prior.train(was_training)
 
@@ -64,6 +65,8 @@ class _Case:
     label: int | None
     every: Tensor
     digits: float
+    tests: int
+    """How many such cases there are, which share the chance of an error."""
 
     def log_prob(self) -> Tensor:
         return self.prior.log_prob(self.every, self.label)
@@ -164,14 +167,14 @@ def _samples_follow(case: _Case, draws: int, seed: int) -> None:
         place = place * cardinality + drawn[:, t]
     counts = torch.bincount(place, minlength=len(case.every)).cpu().numpy()
     pvalue = chi_square(counts, case.log_prob().exp().cpu().numpy() * draws)
-    if pvalue < 1e-4:
+    if pvalue < 1e-4 / case.tests:
         raise AssertionError(f"samples of {name} do not follow log_prob (label {case.label}, p = {pvalue:.2g})")
 
 
 def _labels_may_differ_by_row(prior: AutoregressivePrior, every: Tensor, digits: float) -> None:
     assert prior.num_classes is not None
     labels = torch.arange(len(every), device=every.device) % prior.num_classes
-    case = _Case(prior, None, every, digits)
+    case = _Case(prior, None, every, digits, 1)
     each = torch.stack([prior.log_prob(every, c) for c in range(prior.num_classes)], 1)
     case.close(
         prior.log_prob(every, labels), each.gather(1, labels[:, None])[:, 0], "log_prob with a label for each row"
@@ -186,7 +189,7 @@ def _marginal_is_the_sum(prior: AutoregressivePrior, every: Tensor, digits: floa
     """p(z) = Σ_c p(c) p(z | c), and p(z_t | z_<t) from sums over all codes with that prefix."""
     assert prior.num_classes is not None
     marginal = prior.marginal()
-    case = _Case(marginal, None, every, digits)
+    case = _Case(marginal, None, every, digits, 1)
     case.close(prior.class_probs.sum(), torch.ones((), dtype=torch.float64, device=every.device), "the sum of p(c)")
     joint = torch.stack([prior.log_prob(every, c) for c in range(prior.num_classes)], 1) + prior.class_probs.log()
     log_probs = joint.logsumexp(1)

@@ -26,8 +26,8 @@ def _values(circuit: Circuit) -> dict[Variable, st.SearchStrategy[float]]:
 def evidence(draw: Draw, circuit: Circuit, possible: bool = False) -> dict[Variable, float]:
     """Values for some variables, none, or all of them.
 
-    States are within what the leaves declare, but may have probability zero; `possible` keeps only evidence that some
-    root gives positive probability.
+    States are within what the leaves declare, but may have probability zero; `possible` keeps only evidence that all
+    roots give positive probability.
     """
     chosen: dict[Variable, float] = {}
     oracle = Oracle(circuit)
@@ -54,7 +54,7 @@ def rows(draw: Draw, circuit: Circuit, min_size: int = 1, max_size: int = 4) -> 
 
 @st.composite
 def boxes(draw: Draw, circuit: Circuit) -> tuple[dict[Variable, float], dict[Variable, float]]:
-    """Lower and upper bounds of a box; absent bounds are infinite, some boxes are empty or a single point."""
+    """Lower and upper bounds of a box; absent bounds are infinite, some boxes are a single point."""
     lower: dict[Variable, float] = {}
     upper: dict[Variable, float] = {}
     for label, values in _values(circuit).items():
