@@ -67,7 +67,14 @@ class Evidence:
             )
         x, observed = x.to(device=device, dtype=torch.promote_types(x.dtype, dtype)), observed.to(device)
         _check(x, observed, variables)
-        return Evidence(torch.where(observed, x.detach(), 0.0).to(dtype), observed)
+        value = torch.where(observed, x.detach(), 0.0).to(dtype)
+        if bool(value.isinf().any()):
+            row, column = value.isinf().nonzero()[0].tolist()
+            raise EvidenceError(
+                f"row {row}: {variables.labels[column]!r} is {x[row, column].item():g}, which {dtype} does not hold: compile "
+                "the circuit in float64"
+            )
+        return Evidence(value, observed)
 
     @staticmethod
     def nothing(rows: int, variables: Variables, dtype: torch.dtype, device: torch.device) -> Evidence:

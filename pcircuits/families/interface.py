@@ -155,6 +155,8 @@ class AbstractUnivariate(AbstractFamily):
 
     def log_mass(self, lower: Tensor, upper: Tensor, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         inside = self.log_interval(lower[..., 0], upper[..., 0], parameters)
+        if not bool(observed.any()):
+            return inside
         return torch.where(observed[..., 0], self.log_prob(x, observed, parameters), inside)
 
     def log_mode(self, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:

@@ -143,10 +143,6 @@ class ParameterView(nn.Module):
         """Their logs, (R, *block)."""
         return self._in(held, Pool.logs)
 
-    def trainable(self) -> bool:
-        """Whether a gradient can flow into the values."""
-        return self._pool[0].raw.requires_grad
-
     def _in(self, held: Held, form: Form) -> Tensor:
         return held.once((self, form), lambda: self._shaped(held, form))
 

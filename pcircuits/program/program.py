@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import index
 from typing import Any, Self
 
 import numpy as np
@@ -73,6 +74,9 @@ STEPS: Mapping[type[Operation], Callable[[int, Any, Build], Step]] = {
 class Program(nn.Module):
     """Steps in topological order over pooled parameters."""
 
+    like: Tensor
+    """Follows the module's dtype and device, also where it has no parameters."""
+
     def __init__(
         self,
         circuit: Circuit,
@@ -85,9 +89,9 @@ class Program(nn.Module):
         chosen = tuple(DEFAULT if rewrites is None else rewrites)
         if unknown := [name for name in chosen if name not in DEFAULT]:
             raise CircuitError(f"unknown rewrites {unknown}: there are {list(DEFAULT)}")
-        if memory is not None and memory < 1:
-            raise CircuitError(f"memory is a number of bytes >= 1, not {memory}")
-        self.memory = DEFAULT_MEMORY if memory is None else memory
+        if memory is not None and (not hasattr(memory, "__index__") or index(memory) < 1):
+            raise CircuitError(f"memory is a number of bytes, an integer >= 1, not {memory!r}: 512 MiB are 512 * 2**20")
+        self.memory = DEFAULT_MEMORY if memory is None else index(memory)
         self.chunked = "chunk" in chosen
         lowered = prune(lower(circuit))
         for name, rewrite in REWRITES.items():
@@ -96,6 +100,7 @@ class Program(nn.Module):
         self._places = {id(array): (array, lowered.places[id(array)]) for array in circuit.arrays}
         self._now, self._shift = lowered.now, lowered.shift
         self.locations = _locate(lowered)
+        self.register_buffer("like", torch.empty(0, dtype=dtype, device=device), persistent=False)
         self.pools = Pools(dtype, device)
         self.pools.deal(rows for op in lowered.operations for rows in op.parameter_rows())
         self.sources = nn.ModuleDict()
@@ -166,6 +171,7 @@ class Program(nn.Module):
             return None
         steps = self.ordered()
         live = sum(s.count * s.width for s in steps) + max(s.live() for s in steps) + 3 * columns
+        live += sum(s.live_down(self.memory) for s in steps)
         return max(1, self.memory // (2 * element_size * live))
 
     def rows_of_leaves(self, element_size: int, columns: int) -> int | None:

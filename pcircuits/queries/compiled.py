@@ -142,29 +142,32 @@ class Conditioned(Queries):
         self._asked = question
 
     def _question(self) -> Question:
+        engine = self._asked.engine
+        if not engine.current:
+            like = engine.program.like
+            raise CircuitError(
+                f"the model was in {engine.dtype} on {engine.device} when this was asked of it, and is now in {like.dtype} on "
+                f"{like.device}: ask for given(...), or root(...), again"
+            )
         return self._asked
 
 
 class CompiledCircuit(nn.Module, Queries):
     """A circuit as an `nn.Module`: queries, `state_dict`, `to`, and training by gradients through `log_prob`."""
 
-    def __init__(self, circuit: Circuit, program: Program, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, circuit: Circuit, program: Program) -> None:
         super().__init__()
         self._circuit = circuit
         self.program = program
         self._built: Engine | None = None
-        self.register_buffer("_like", torch.empty(0, dtype=dtype, device=device), persistent=False)
-
-    _like: Tensor
-    """Follows the module's dtype and device, also where it has no parameters."""
 
     def _question(self) -> Question:
         return Question(self._engine(), None, None)
 
     def _engine(self) -> Engine:
         """The engine for the dtype and device that the module has now."""
-        if self._built is None or (self._built.dtype, self._built.device) != (self._like.dtype, self._like.device):
-            self._built = Engine(self._circuit, self.program, self._like.dtype, self._like.device)
+        if self._built is None or not self._built.current:
+            self._built = Engine(self._circuit, self.program)
         return self._built
 
     def forward(self, x: EvidenceLike) -> Tensor:
@@ -207,4 +210,4 @@ def compile_circuit(
         )
     place = torch.get_default_device() if device is None else torch.device(device)
     with torch.inference_mode(False):  # parameters that autograd can use, wherever the model is made
-        return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites), chosen, place)
+        return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites))

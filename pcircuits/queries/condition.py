@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -63,7 +65,8 @@ def _leaf_values(circuit: Circuit, array: Input, known: Evidence) -> Tensor:
     assert isinstance(source, Source)
     parts = []
     with torch.no_grad():
-        for columns_made in torch.split(torch.arange(array.width), SOURCED_COLUMNS):
+        device = next(itertools.chain(source.parameters(), source.buffers()), torch.empty(0)).device
+        for columns_made in torch.split(torch.arange(array.width, device=device), SOURCED_COLUMNS):
             made = {name: value.to("cpu", torch.float64) for name, value in source.parameters_for(columns_made).items()}
             parts.append(array.family.log_prob(x, seen, made).expand(array.regions, len(columns_made)))
     return torch.cat(parts, 1)

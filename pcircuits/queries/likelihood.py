@@ -20,9 +20,9 @@ def log_prob(question: Question, x: object) -> Tensor:
     engine = question.engine
     asked = engine.read(x)
     if question.evidence is None:
-        return _of_root(question, engine.log_values(Density(asked.x, asked.observed)))
+        return _of_root(question, engine.log_values("log_prob", Density(asked.x, asked.observed)))
     both = question.evidence.join(asked, engine.variables)
-    joint = _of_root(question, engine.log_values(Density(both.x, both.observed)))
+    joint = _of_root(question, engine.log_values("log_prob", Density(both.x, both.observed)))
     known = log_values_given(question)
     return joint - torch.where(known == -torch.inf, 0.0, known)  # of several roots, some may be ruled out: -inf
 
@@ -31,7 +31,9 @@ def log_values_given(question: Question) -> Tensor:
     """log c(given), (B,) or (B, C); rows of probability zero raise."""
     known = question.known()
     kept = question.known_pass(known.rows)
-    found = kept.values if kept is not None else question.engine.log_values(Density(known.x, known.observed))
+    found = (
+        kept.values if kept is not None else question.engine.log_values("log_prob", Density(known.x, known.observed))
+    )
     values = _of_root(question, found)
     require_possible(values if values.ndim == 1 else values.amax(1))
     return values
@@ -49,7 +51,7 @@ def log_probability(question: Question, lower: object, upper: object) -> Tensor:
             raise EvidenceError(f"`{name}` has {len(bound)} rows, for {rows} rows")
     low, high = (bound.expand(rows, -1) for bound, _ in ends)
     known = known.expand(rows)
-    values = engine.log_values(Box(known.x, known.observed, low, high))
+    values = engine.log_values("log_probability", Box(known.x, known.observed, low, high))
     chosen = values.gather(1, question.roots(rows).unsqueeze(1)).squeeze(1)
     total = log_values_given(question)
     outside = (known.observed & ((known.x < low) | (known.x > high))).any(1)

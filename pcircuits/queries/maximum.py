@@ -70,8 +70,8 @@ def maximum(question: Question, exact: bool) -> Completion:
             _, state = engine.program.up(Mode(some.x, some.observed), everywhere)
             row_of = torch.arange(some.rows, device=some.x.device)
             best = engine.program.choose(state, chosen, row_of, some.x, some.observed, _Largest())
-            value = engine.log_values(Density(best, torch.ones_like(some.observed)))
-            bound = engine.log_values(Mode(some.x, some.observed), engine.deterministic_sums)
+            value = engine.log_values("map", Density(best, torch.ones_like(some.observed)))
+            bound = engine.log_values("map", Mode(some.x, some.observed), engine.deterministic_sums)
             at = chosen.unsqueeze(1)
             parts.append((best, value.gather(1, at)[:, 0], bound.gather(1, at)[:, 0], total))
     if not parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import index
 
 import torch
 from torch import Tensor
@@ -48,8 +49,14 @@ def _weighed(flow: Tensor, units: Tensor) -> Tensor:
     """Σ_k flow (R, B, K) · units (R, A, K), (R, B, A); an infinite quantity of a unit without flow counts nothing."""
     if bool(units.isfinite().all()):
         return torch.matmul(flow, units.transpose(1, 2))
-    unused = (flow == 0).unsqueeze(2)
-    return torch.where(unused, 0.0, flow.unsqueeze(2) * units.unsqueeze(1)).sum(-1)
+    finite = units.isfinite()
+    total = torch.matmul(flow, torch.where(finite, units, 0.0).transpose(1, 2))
+    used = (flow > 0).to(flow.dtype)
+    for value in (torch.inf, -torch.inf, torch.nan):
+        here = units.isnan() if value != value else units == value
+        if bool(here.any()):
+            total = total + torch.where(torch.matmul(used, here.to(flow.dtype).transpose(1, 2)) > 0, value, 0.0)
+    return total
 
 
 class _Spread(Reader):
@@ -123,9 +130,10 @@ def mean(question: Question) -> Tensor:
 
 def moment(question: Question, order: int) -> Tensor:
     """E[X_v ** order | given], (B, D)."""
-    if not isinstance(order, int) or order < 1:
+    if not hasattr(order, "__index__") or isinstance(order, bool) or index(order) < 1:
         raise CircuitError(f"the order of a moment is an integer >= 1, not {order!r}")
-    return _weighted(question, "moment", lambda f, x, o, p: f.moment(order, x, o, p), lambda x: x**order)
+    k = index(order)
+    return _weighted(question, "moment", lambda f, x, o, p: f.moment(k, x, o, p), lambda x: x**k)
 
 
 def expectation(question: Question, f: Callable[[Tensor], Tensor]) -> Tensor:

@@ -24,9 +24,9 @@ __all__ = ["Engine", "Question", "require_possible", "variables_of"]
 class Engine:
     """A circuit with its program: what the queries compute with."""
 
-    def __init__(self, circuit: Circuit, program: Program, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, circuit: Circuit, program: Program) -> None:
         self.circuit, self.program = circuit, program
-        self.dtype, self.device = dtype, device
+        self.dtype, self.device = program.like.dtype, program.like.device
         self.variables = variables_of(circuit)
 
     @cached_property
@@ -43,6 +43,11 @@ class Engine:
                     masks[step][row, column : column + array.width] = bool(flags[id(array)][region])
         return [mask if n in summed and bool(mask.any()) else False for n, mask in enumerate(masks)]
 
+    @property
+    def current(self) -> bool:
+        """Whether the program is still in this dtype and on this device."""
+        return (self.dtype, self.device) == (self.program.like.dtype, self.program.like.device)
+
     def read(self, given: object) -> Evidence:
         """Evidence in any of its forms."""
         return Evidence.read(given, self.variables, self.dtype, self.device)
@@ -54,14 +59,14 @@ class Engine:
             size = size if bound is None else min(size, bound)
         return _slices(rows, size)
 
-    def log_values(self, report: Report, maximise: Sequence[Maximise] | None = None) -> Tensor:
-        """The log values of all roots, (B, C)."""
+    def log_values(self, query: str, report: Report, maximise: Sequence[Maximise] | None = None) -> Tensor:
+        """The log values of all roots, (B, C), for a query that is named where memory runs out."""
         if report.rows == 0:  # the shape of no rows is that of one
-            return self.log_values(report.blank(), maximise)[:0]
+            return self.log_values(query, report.blank(), maximise)[:0]
         held = self.program.held()
         element, columns = torch.finfo(self.dtype).bits // 8, len(self.variables.labels)
         size = self.program.rows_of_leaves(element, columns) or report.rows
-        with naming_the_bound("log_prob", self.program.memory):
+        with naming_the_bound(query, self.program.memory):
             parts = [self.program.log_values(report.take(r), held, maximise) for r in _slices(report.rows, size)]
             return torch.cat(parts)
 
@@ -86,7 +91,7 @@ class Kept:
 class Question:
     """A query before it is asked: of which engine, from which root, given what.
 
-    `root` is (B,) or None where the circuit has one; `batched` says whether answers keep their first axis.
+    `root` is one number () or (B,), or None where the circuit has one; `batched` says whether answers keep their first axis.
     """
 
     engine: Engine
@@ -106,9 +111,9 @@ class Question:
                 held = program.held()
                 with naming_the_bound("given", program.memory):
                     values, state = program.up(Density(known.x, known.observed))
-                made = replace(self, kept=Kept(held, values, state) if held.kept else None)
+                made = replace(self, kept=Kept(held, values, state))
             else:
-                made, values = self, self.engine.log_values(Density(known.x, known.observed))
+                made, values = self, self.engine.log_values("given", Density(known.x, known.observed))
         self.require_possible(values)
         return made
 

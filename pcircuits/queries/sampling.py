@@ -43,7 +43,7 @@ class Draw(Chooser):
         level = self._levels(total if group is None else total[group])
         if group is None:
             return torch.searchsorted(cumulative, level.unsqueeze(1), right=True).squeeze(1)
-        return _found(cumulative, level, group)
+        return _bisected(cumulative, group, level)
 
     def _levels(self, total: Tensor) -> Tensor:
         """Uniform in [0, total): where the first cumulative sum above it ends, there is something to choose."""
@@ -64,19 +64,6 @@ def _bisected(cumulative: Tensor, unit: Tensor, level: Tensor) -> Tensor:
         higher = flat[start + middle] <= level
         below, above = torch.where(higher, middle + 1, below), torch.where(higher, above, middle)
     return torch.minimum(below, above)
-
-
-def _found(cumulative: Tensor, level: Tensor, group: Tensor) -> Tensor:
-    """Where each level (V,) falls in the cumulative sums (G, K) of its group."""
-    order = group.argsort(stable=True)
-    counts = torch.bincount(group, minlength=len(cumulative))
-    slot = torch.arange(len(group), device=group.device) - (counts.cumsum(0) - counts)[group[order]]
-    padded = level.new_zeros((len(cumulative), int(counts.max()) if len(group) else 0))
-    padded[group[order], slot] = level[order]
-    found = torch.searchsorted(cumulative, padded, right=True)
-    picked = torch.empty_like(group)
-    picked[order] = found[group[order], slot]
-    return picked
 
 
 def sample(question: Question, n: int, generator: torch.Generator | None) -> Tensor:

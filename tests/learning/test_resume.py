@@ -231,3 +231,19 @@ def test_a_failed_write_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: py
     killed.train(tmp_path / "whole", whole)
     assert resumed.steps == 3 * killed.STEPS
     assert_same_state(resumed, whole)
+
+
+def test_other_frozen_parameters_are_another_run(tmp_path: Path) -> None:
+    x = torch.linspace(0, 1, 20)[:, None]
+
+    def squares(module: nn.Module, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        return (module(batch) - 3 * batch).square().mean(), {}
+
+    for frozen in (False, True):
+        line = nn.Linear(1, 1)
+        line.bias.requires_grad_(not frozen)
+        if not frozen:
+            fit(line, x, x, loss=squares, settings=FitSettings(epochs=1), folder=tmp_path)
+        else:
+            with pytest.raises(CheckpointError, match="bias is frozen"):
+                fit(line, x, x, loss=squares, settings=FitSettings(epochs=1), folder=tmp_path)

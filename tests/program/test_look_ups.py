@@ -65,3 +65,19 @@ def test_a_row_likely_where_the_most_frequent_values_are_not_keeps_its_digits():
     narrow, wide = (circuit.compile(dtype=dtype).log_prob(x) for dtype in (torch.float32, torch.float64))
     assert wide[0] < -400_000 < -1 < wide[3]
     torch.testing.assert_close(narrow.double(), wide, rtol=1e-5, atol=1e-5)
+
+
+def test_tables_of_states_are_made_once_and_read_by_state():
+    """Products of categorical leaves: zeros, missing values and shared parameters, against steps that are not fused."""
+    g = torch.Generator().manual_seed(0)
+    probs = torch.rand(3, 4, 5, generator=g, dtype=torch.float64) * (torch.rand(3, 4, 5, generator=g) > 0.3)
+    probs[..., 0] += 0.1
+    probs[1, :, 3] = 0
+    for shared in (probs, probs[:1], probs[:, :1]):
+        leaves = pc.Categorical(range(3), shared / shared.sum(-1, keepdim=True))
+        circuit = pc.Circuit(pc.mixture([1 / leaves.width] * leaves.width, leaves.prod()))
+        x = torch.randint(5, (40, 3), generator=g).double()
+        x[torch.rand(x.shape, generator=g) < 0.3] = torch.nan
+        x[0, 1] = 3  # impossible, where each variable has probabilities of its own
+        found, wanted = (circuit.compile(dtype=torch.float64, rewrites=r).log_prob(x) for r in (None, ()))
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -90,3 +91,66 @@ def test_conditioning_asks_a_source_for_some_columns_at_a_time():
     conditioned = pc.condition(circuit, {"a": 2.0})
     assert Wide.asked == 1024
     assert conditioned.root.weights.value.argmax().item() == 2000
+
+
+def test_a_row_far_out_leaves_the_gradients_of_the_others_as_they_are():
+    """Its square overflows in float32, where the natural parameters meet it in a matrix product."""
+    circuit = pc.Circuit(pc.mixture([0.5, 0.5], pc.Normal(range(2), [[0.0, 1.0], [0.0, 2.0]], 1.0).prod()))
+    x = torch.tensor([[1e20, 0.0], [0.3, 0.1]])
+    gradients = []
+    for data in (x, x[1:]):
+        model = circuit.compile(dtype=torch.float32)
+        value = model.log_prob(data)
+        assert value[-1].item() == pytest.approx(circuit.compile(torch.float64).log_prob(x)[1].item(), rel=1e-6)
+        value[-1].backward()
+        gradients.append([p.grad for p in model.parameters()])
+    for both, alone in zip(*gradients, strict=True):
+        torch.testing.assert_close(both, alone)
+    assert model.log_prob(x)[0] == -torch.inf
+
+
+def test_a_value_far_out_has_its_density_where_the_scale_is_as_large():
+    circuit = pc.Circuit(pc.mixture([0.5, 0.5], pc.Normal(range(2), [[0.0, 1.0], [0.0, 2.0]], 1e20).prod()))
+    narrow, wide = (
+        circuit.compile(dtype=t).log_prob(torch.tensor([[1e20, 0.0]])) for t in (torch.float32, torch.float64)
+    )
+    assert narrow.item() == pytest.approx(wide.item(), rel=1e-5)
+
+
+@pytest.mark.errors
+def test_a_number_that_the_dtype_does_not_hold():
+    model = pc.Circuit(pc.Normal("x", 0.0, 1.0)).compile(dtype=torch.float32)
+    with pytest.raises(pc.EvidenceError, match=r"row 1: 'x' is 1e\+39, which torch.float32 does not hold"):
+        model.log_prob(torch.tensor([[0.0], [1e39]], dtype=torch.float64))
+
+
+@pytest.mark.errors
+def test_what_was_given_before_the_model_moved_says_so():
+    model = pc.Circuit(pc.mixture([0.5, 0.5], pc.Normal(["x", "y"], [[0.0, 1.0]], 1.0).prod())).compile()
+    known = model.given({"x": 1.0})
+    model.double()
+    with pytest.raises(pc.CircuitError, match=r"in torch\.float32 on cpu when .* is now in torch\.float64"):
+        known.mean()
+    assert model.given({"x": 1.0}).mean().dtype == torch.float64
+
+
+@pytest.mark.errors
+@pytest.mark.parametrize("memory", [1e9, "1GB", 0])
+def test_a_bound_that_is_no_number_of_bytes(memory):
+    with pytest.raises(pc.CircuitError, match="memory is a number of bytes"):
+        pc.Circuit(pc.Normal("x", 0.0, 1.0)).compile(memory=memory)
+
+
+@pytest.mark.errors
+def test_orders_of_moments_are_any_integers():
+    model = pc.Circuit(pc.Normal("x", 2.0, 1.0)).compile(dtype=torch.float64)
+    assert model.moment(np.int64(2)).item() == pytest.approx(5.0)
+
+
+def test_expectations_that_are_infinite_for_some_states():
+    """1/0 counts where 0 is possible, and only there."""
+    probs = [[[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]] * 2
+    model = pc.Circuit(pc.mixture([0.5, 0.5], pc.Categorical(["a", "b"], probs).prod())).compile(dtype=torch.float64)
+    assert model.expectation(lambda x: 1 / x).tolist() == [math.inf, math.inf]
+    assert model.given({"a": 2}).expectation(lambda x: 1 / x).tolist() == [[0.5, 0.75]]
+    assert model.given({"a": 0}).expectation(lambda x: -1 / x).tolist() == [[-math.inf, -math.inf]]

@@ -1,6 +1,7 @@
 """Every command of `vq-circuit` on a small folder, what it writes, what it says, and how it fails."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -124,8 +125,14 @@ def test_distil_evaluate_sample_inpaint_one_after_the_other(folder: Path, run: R
     assert (origin["dataset"], origin["method"], origin["reached"], origin["seed"]) == ("digits", "paper_beam", 8, 0)
     total = sum(vq.load_circuit(str(circuit)).root.weights.value.tolist())  # type: ignore[attr-defined]
     assert total == pytest.approx(origin["covered_mass"])
+    assert "finished yes" in flat(run("info", "c").output)
+    bits = float(re.search(r"entropy about (-?[0-9.]+)", flat(run("info", circuit).output))[1])  # type: ignore[index]
+    whole = pc.normalise(vq.load_circuit(str(circuit))).compile(dtype=torch.float64)
+    own = whole.sample(64, generator=torch.Generator().manual_seed(0))
+    assert bits == pytest.approx(-whole.log_prob(own).mean().item() / math.log(2) / 64, abs=0.1)
     run("evaluate", circuit, "--split", "validation", "--images", "20")
     run("sample", circuit, "--count", "12")
+    assert "finished yes" in flat(run("info", "runs/sample-paper_beam-bound-8").output)
     done = run("inpaint", circuit, "--hide", "centre", "--images", "10", "--rows", "2")
     assert "PSNR" in done.output
     for picture in ("runs/sample-paper_beam-bound-8/samples.png", "runs/inpaint-paper_beam-bound-8/inpainting.png"):
@@ -147,6 +154,7 @@ def test_info_tells_what_things_are(folder: Path, report: dict[str, Any], run: R
     said = flat(run("info", folder).output)
     assert "vq-circuit demo" in said
     assert "beam-prior-(4, 16).pc" in said
+    assert "sizes 4, 16" in said
     said = flat(run("info", folder / report["rows"][1]["circuit"], "--out", "i").output)
     assert "deterministic no" in said
     assert "smooth yes" in said

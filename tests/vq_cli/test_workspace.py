@@ -34,10 +34,12 @@ def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(ConfigError, match=r"thesis\.tex.*--out"), Workspace.open(tmp_path, SETTINGS):
-        pass
-    assert not (tmp_path / "settings.json").exists()
+    for name in ("thesis.tex", ".lock"):
+        (tmp_path / name).write_text("precious")
+        with pytest.raises(ConfigError, match=rf"{name}.*--out"), Workspace.open(tmp_path, SETTINGS):
+            pass
+        assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "precious")]
+        (tmp_path / name).unlink()
 
 
 def test_what_an_early_kill_leaves_is_taken_over(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vq_sources.data import dequantise, scale
+from vq_sources.protocols import check_codes, check_images
 
 
 @given(st.integers(2, 300), st.sampled_from([torch.float32, torch.float64]), st.integers(0, 2**32))
@@ -43,3 +44,11 @@ def test_scaled_pixels_are_the_mean_of_dequantised_ones() -> None:
     middle = scale(images, 17, torch.float64)
     assert middle[0].tolist() == pytest.approx([(v + 0.5) / 17 for v in range(17)])
     torch.testing.assert_close(x.mean(0), middle[0], atol=1e-3, rtol=0)
+
+
+def test_bytes_have_no_successor_of_their_own() -> None:
+    images = torch.tensor([0, 254, 255], dtype=torch.uint8)
+    x = dequantise(images, 256, torch.Generator().manual_seed(0))
+    assert (x * 256).floor().tolist() == [0, 254, 255]
+    check_images(images.view(1, 1, 3), (1, 3), 256)
+    check_codes(images.view(1, 3), (256, 256, 256))

@@ -233,3 +233,11 @@ class TestErrors:
         compiled = vq.distil(tiny(), vq.selection.beam(prior(), 10), "prior").compile()
         with pytest.raises(DataError, match="both visible and hidden"):
             vq.metrics.inpaint(compiled, images(2), torch.ones(SHAPE, dtype=torch.bool), LEVELS)
+
+
+def test_conditional_bits_follow_their_seed():
+    compiled = vq.distil(tiny(), vq.selection.beam(prior(), 10), "prior").compile(dtype=torch.float64)
+    visible = torch.ones(SHAPE, dtype=torch.bool)
+    visible[2:] = False
+    bits = [vq.metrics.inpaint(compiled, images(3), visible, LEVELS, seed=seed).conditional_bits for seed in (0, 0, 1)]
+    assert bits[0] == bits[1] != bits[2]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from pcircuits.errors import FileFormatError
+from pcircuits.errors import FileFormatError, ParameterError
 from pcircuits.families import DiscretizedLogistic, Normal
 from vq_sources.models import VQVAE, VQVAEConfig, load_model, save_model
 from vq_sources.models.files import config_from_dict, config_to_dict
@@ -119,3 +119,15 @@ def test_configs_go_through_plain_values() -> None:
     assert config_from_dict(VQVAEConfig, config_to_dict(config)) == config
     other = OtherConfig(sizes=(4, (5, 6)), name="x")
     assert config_from_dict(OtherConfig, config_to_dict(other)) == other
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Mine(Normal):
+        name = "Mine"
+
+    own = VQVAE(VQVAEConfig(data_shape=(4, 4), grid=(1, 1), num_codes=2, hidden=8, family=Mine()))
+    for model, said in ((own, "'Mine' is not one of the library's"), (nn.Linear(1, 1), "has no `config`")):
+        with pytest.raises(ParameterError, match=said):
+            save_model(model, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())

@@ -12,15 +12,13 @@ from pcircuits.program.fetch import Visits
 from pcircuits.program.held import Held
 from pcircuits.program.numbers import log_matmul
 from pcircuits.program.operations import FusedOp, MixtureOp
+from pcircuits.program.steps.inputs import PARAMETER_BYTES, again
 from pcircuits.program.steps.leaf_products import PAIR_BYTES, TABLE_COLUMNS, LeafColumns, LeafProducts
 from pcircuits.program.steps.step import Build, Choice, Maximise, Reader, Spans, State, Step
 from pcircuits.program.steps.sums import Weights, outputs_of, reduce_logs
 from pcircuits.program.values import Values
 
 __all__ = ["FusedStep", "MixtureStep"]
-
-PARAMETER_BYTES = 64
-"""What a leaf unit's parameters take, with what is derived from them."""
 
 STATISTIC_BYTES = 64
 """What one entry of data takes while its statistics are multiplied with natural parameters."""
@@ -42,18 +40,12 @@ class FusedStep(Step):
         self.chunked = build.chunked
 
     def up(self, state: State) -> Values:
-        parts = [self._part(state, begin, end) for begin, end in self._ranges(state)]
+        parts = [again(self._part(state, begin, end), self.product.leaves.source) for begin, end in self._ranges(state)]
+        self.product.forget(state)
         return Values(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
 
-    def _part(self, state: State, begin: int, end: int) -> Tensor:
-        def run() -> Tensor:
-            return self.product.values(state, self.product.columns_of(state, begin, end))
-
-        if self.product.leaves.source is None or not torch.is_grad_enabled():
-            return run()
-        made = checkpoint(run, use_reentrant=False, preserve_rng_state=False)
-        assert isinstance(made, Tensor)
-        return made
+    def _part(self, state: State, begin: int, end: int) -> Callable[[], Tensor]:
+        return lambda: self.product.values(state, self.product.columns_of(state, begin, end))
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
@@ -87,7 +79,7 @@ class MixtureStep(Step):
         self.chunked = build.chunked
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
-        """Ranges of columns whose parameters fit a share of the bound on memory."""
+        """Ranges of columns whose parameters, and with a table whose values too, fit a share of the bound on memory."""
         return self._cut(state)[0]
 
     def _rows(self, state: State) -> list[tuple[slice, State]]:
@@ -124,13 +116,22 @@ class MixtureStep(Step):
         for begin, end in self._ranges(state):
             run: Callable[[], Tensor] = self._partial(state, logs, begin, end)
             parts.append(checkpoint(run, use_reentrant=False, preserve_rng_state=False) if recompute else run())
-        partial = torch.stack(parts, -1)
-        state.saved[self] = partial.detach()
-        total = partial[..., 0]
-        if len(parts) > 1:
-            total = reduce_logs(partial, -1, outputs_of(state.maximise[self.index], slice(None)))
-        state.saved[self, "total"] = total.detach()
+            if not state.keep:
+                parts = [self._sum(state, parts)]
+        total = self._sum(state, parts)
+        if state.keep:
+            state.saved[self] = torch.stack(parts, -1).detach()
+            state.saved[self, "total"] = total.detach()
+        else:
+            for _, part in self._rows(state):
+                self.product.forget(part)
         return Values(total.to(state.report.tensors()[0].dtype))
+
+    def _sum(self, state: State, parts: list[Tensor]) -> Tensor:
+        """The sum, or maximum, of ranges of columns."""
+        if len(parts) == 1:
+            return parts[0]
+        return reduce_logs(torch.stack(parts, -1), -1, outputs_of(state.maximise[self.index], slice(None)))
 
     def _partial(self, state: State, logs: Tensor, begin: int, end: int) -> Callable[[], Tensor]:
         if self.product.leaves.source is None:  # what is held is made outside of what is checkpointed
@@ -229,6 +230,13 @@ class MixtureStep(Step):
     def live(self) -> int:
         """Little for each row: it cuts rows of data itself."""
         return self.count * self.width
+
+    def live_down(self, memory: int) -> int:
+        """The flows into a range of columns, its products' pairs, and the sums of all ranges."""
+        arity = self.product.arity
+        columns = min(self.inputs, memory // self.count // (4 * PARAMETER_BYTES * (arity + 8)))
+        sums = 2 * self.width * (self.inputs // TABLE_COLUMNS + 1)
+        return self.count * (2 * columns + 4 * arity + sums)
 
     def ratio(self, held: Held) -> Tensor:
         return self.weights.ratio(held)

@@ -22,7 +22,10 @@ from pcircuits.program.reports import Density
 from pcircuits.program.steps.step import Build, Choice, Reader, Spans, State, Step
 from pcircuits.program.values import Values
 
-__all__ = ["ConstantStep", "InputStep", "LeafParameters"]
+__all__ = ["PARAMETER_BYTES", "ConstantStep", "InputStep", "LeafParameters", "again"]
+
+PARAMETER_BYTES = 64
+"""What a leaf unit's parameters take, with what is derived from them."""
 
 
 class LeafParameters(nn.Module):
@@ -75,12 +78,6 @@ class LeafParameters(nn.Module):
         whole = {name: self._values(held, name) for name in self.views}
         return {name: v[row, 0 if v.shape[1] == 1 else column] for name, v in whole.items()}
 
-    def trainable(self) -> bool:
-        """Whether a gradient can flow into these parameters."""
-        if self.source is not None:
-            return True
-        return any(view.trainable() for view in self.views.values() if isinstance(view, ParameterView))
-
     def ranges(self, most: int | None) -> list[tuple[int, int]]:
         """Ranges of at most so many columns."""
         step = self.width if most is None else max(1, min(self.width, most))
@@ -119,7 +116,7 @@ class InputStep(Step):
             return self._looked_up(state)
         evidence = tuple(t[:, self.columns].transpose(0, 1).unsqueeze(2) for t in state.report.tensors())
         parts = [
-            _again(self._answers(state, evidence, begin, end), self.leaves.source) for begin, end in self._ranges(state)
+            again(self._answers(state, evidence, begin, end), self.leaves.source) for begin, end in self._ranges(state)
         ]
         return Values(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
 
@@ -133,7 +130,7 @@ class InputStep(Step):
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
         streamed = self.chunked and self.leaves.source is not None
-        return self.leaves.ranges(state.memory // (4 * 64 * self.count) if streamed else None)
+        return self.leaves.ranges(state.memory // (4 * PARAMETER_BYTES * self.count) if streamed else None)
 
     def _spread(self, state: State, begin: int, end: int) -> Parameters:
         """Parameters (R, 1, n, *event), for rows of data in the second axis."""
@@ -241,7 +238,7 @@ class ConstantStep(Step):
         """A constant has no variables to settle."""
 
 
-def _again(make: Callable[[], Tensor], source: nn.Module | None) -> Tensor:
+def again(make: Callable[[], Tensor], source: nn.Module | None) -> Tensor:
     """What is made from a source is made again on the way back, so that its parameters are not kept."""
     if source is None or not torch.is_grad_enabled():
         return make()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import AbstractExponentialFamily, Parameters
 from pcircuits.program.numbers import unflatten
 from pcircuits.program.operations import FusedOp
@@ -121,6 +122,8 @@ class LeafProducts(nn.Module):
         def made() -> LeafColumns:
             return self._derived(self.leaves.columns(state.held, begin, end, self.columns.device), end - begin)
 
+        if self.by_table(state.report):
+            return LeafColumns(self.leaves.columns(state.held, begin, end, self.columns.device), end - begin, None)
         small = 3 * 8 * self.count * self.arity * self.width <= state.memory
         keep = small and state.held.kept and self.leaves.source is None
         return state.held.once((self, begin, end), made) if keep else made()
@@ -156,14 +159,21 @@ class LeafProducts(nn.Module):
     def values(self, state: State, columns: LeafColumns) -> Tensor:
         """The logs of the products of a range of columns, (R, B, n)."""
         if columns.matrix is not None and isinstance(state.report, Density):
-            return self._matrix(state.report, columns.matrix)
+            made = self._matrix(state.report, columns.matrix)
+            if made is not None:
+                return made
         return self._table(state, columns.parameters, columns.width)
 
-    def _matrix(self, report: Density, form: MatrixForm) -> Tensor:
-        """log p(x | n) = Σ_v m_v [Σ_t η_vnt T_t(x_v − c_v) + h_vn], m the mask of what was observed."""
+    def _matrix(self, report: Density, form: MatrixForm) -> Tensor | None:
+        """log p(x | n) = Σ_v m_v [Σ_t η_vnt T_t(x_v − c_v) + h_vn], m the mask of what was observed.
+
+        None where the statistics of some data overflow.
+        """
         assert isinstance(self.family, AbstractExponentialFamily)
         observed = report.observed[:, self.columns]
         statistics = self.family.sufficient_statistics(report.x[:, self.columns].to(form.centre.dtype), form.centre)
+        if not all(bool(torch.isfinite(statistic).all()) for statistic in statistics):
+            return None
         if bool(observed.all()):
             total = form.constant.sum(1, keepdim=True).expand(-1, report.rows, -1)
         else:
@@ -187,22 +197,35 @@ class LeafProducts(nn.Module):
                 name: p if p.shape[1] == 1 else p[:, begin : begin + size].contiguous()
                 for name, p in parameters.items()
             }
-            table = self._answers(state.report, pairs, chunk, min(size, width - begin))
+            table = self._answers(state, pairs, chunk, min(size, width - begin))
             parts.append(self._look_up(pairs, table))
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
-    def _answers(self, report: Report, pairs: Pairs, parameters: Parameters, width: int) -> Tensor:
+    def _answers(self, state: State, pairs: Pairs, parameters: Parameters, width: int) -> Tensor:
         """What each pair's leaf units report, (P, n), a block at a time that stays in the cache."""
-        rows = max(1, TABLE_BLOCK // width)
+        if isinstance(self.family, AbstractFinite) and self.family.tabulated and isinstance(state.report, Density):
+            return self._by_state(pairs, self.family.log_table(parameters))
+        event = max(p.shape[2:].numel() for p in parameters.values())
+        rows = max(1, min(TABLE_BLOCK, state.memory // 256) // (width * event))
         parts = []
         for begin in range(0, len(pairs.leaf), rows):
             leaf = pairs.leaf[begin : begin + rows]
             evidence = tuple(e[begin : begin + rows] for e in pairs.evidence)
-            made = report.answer(
+            made = state.report.answer(
                 evidence, self.family, {name: p.index_select(0, leaf) for name, p in parameters.items()}
             )
             parts.append(made.to(pairs.evidence[0].dtype).expand(len(leaf), width))
         return torch.cat(parts)
+
+    def _by_state(self, pairs: Pairs, table: Tensor) -> Tensor:
+        """The entries of a table (R·A, n or 1, S) for the states of pairs, (P, n)."""
+        x, observed = (e.view(-1, 1) for e in pairs.evidence)
+        states = table.shape[2]
+        possible = (x >= 0) & (x < states) & (x == x.floor())
+        entry = torch.where(possible & observed, x, 0.0).long().squeeze(1)
+        found = table.transpose(1, 2).reshape(-1, table.shape[1]).index_select(0, pairs.leaf * states + entry)
+        found = torch.where(possible, found, -torch.inf)
+        return torch.where(observed, found, 0.0).to(x.dtype)
 
     def _look_up(self, pairs: Pairs, table: Tensor) -> Tensor:
         """For each row of data and product, the sum of its entries' rows of the table, (R, B, n)."""
@@ -222,8 +245,13 @@ class LeafProducts(nn.Module):
         """The distinct pairs of the rows at hand, found once for each pass."""
         found = state.saved.get(self)
         if not isinstance(found, Pairs):
-            found = state.saved[self] = _distinct(state.report, self.columns, self.arity)
+            block = min(PAIR_BLOCK, state.memory // 256)
+            found = state.saved[self] = _distinct(state.report, self.columns, self.arity, block)
         return found
+
+    def forget(self, state: State) -> None:
+        """Let go of what was found in the data of a pass."""
+        state.saved.pop(self, None)
 
     def read(self, reader: Reader, columns: LeafColumns, flow: Tensor) -> None:
         """Hand the flow (R, B, n) of products to a reader, as the flow of all their leaves."""
@@ -232,12 +260,19 @@ class LeafProducts(nn.Module):
 
     def settle(self, state: State, row: Tensor, column: Tensor, sample: Tensor, choice: Choice) -> None:
         """Settle the leaves of chosen products (V,); parameters are gathered once for each distinct column."""
+        if not len(sample):
+            return
         distinct, place = torch.unique(column, return_inverse=True)
         some = self.leaves.at_columns(state.held, distinct)
-        leaf = (row.unsqueeze(1) * self.arity + torch.arange(self.arity, device=row.device)).flatten()
-        at = place.repeat_interleave(self.arity)
-        parameters = {name: v[leaf, 0 if v.shape[1] == 1 else at] for name, v in some.items()}
-        choice.write(self.family, sample.repeat_interleave(self.arity), self.columns[leaf].unsqueeze(-1), parameters)
+        event = max(v.shape[2:].numel() for v in some.values())
+        size = max(1, state.memory // (64 * self.arity * event))
+        for begin in range(0, len(sample), size):
+            those = slice(begin, begin + size)
+            leaf = (row[those].unsqueeze(1) * self.arity + torch.arange(self.arity, device=row.device)).flatten()
+            at = place[those].repeat_interleave(self.arity)
+            parameters = {name: v[leaf, 0 if v.shape[1] == 1 else at] for name, v in some.items()}
+            drawn = sample[those].repeat_interleave(self.arity)
+            choice.write(self.family, drawn, self.columns[leaf].unsqueeze(-1), parameters)
 
 
 class _Bags(torch.autograd.Function):
@@ -264,12 +299,12 @@ def _summed(table: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
     return made
 
 
-def _distinct(report: Report, columns: Tensor, arity: int) -> Pairs:
+def _distinct(report: Report, columns: Tensor, arity: int, block: int) -> Pairs:
     """The distinct (leaf row, evidence) pairs, in the order of their leaf rows, for a block of leaf rows at a time."""
     tensors = report.tensors()
     batch, leaves = report.rows, len(columns)
     entry = torch.empty((batch, leaves), dtype=torch.int32, device=columns.device)
-    size = max(1, PAIR_BLOCK // max(1, batch))
+    size = max(1, block // max(1, batch))
     leaf, base, evidence = [], [], []
     found = 0
     for begin in range(0, leaves, size):
@@ -278,8 +313,8 @@ def _distinct(report: Report, columns: Tensor, arity: int) -> Pairs:
         entry[:, begin : begin + size] = places + found
         of = where % gathered[0].shape[1]
         order = count.argsort(stable=True)
-        most = torch.empty(gathered[0].shape[1], dtype=torch.int64, device=columns.device)
-        most[of[order]] = order  # the last write of each leaf row is its most frequent pair
+        order = order[of[order].argsort(stable=True)]  # by leaf row, and in it by count
+        most = order[of.bincount(minlength=gathered[0].shape[1]).cumsum(0) - 1]
         leaf.append(of + begin)
         base.append(most + found)
         evidence.append([tensor.reshape(-1)[where].view(-1, 1, 1) for tensor in gathered])

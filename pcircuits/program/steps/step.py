@@ -168,6 +168,10 @@ class Step(nn.Module, ABC):
         """Numbers held for each row of data while the step runs, beside its values."""
         return 0
 
+    def live_down(self, memory: int) -> int:
+        """Likewise on the way down, or kept for it; `memory` is the bound in bytes."""
+        return 0
+
     def ratio(self, held: Held) -> Tensor | None:
         """log of its largest weight over its smallest, where it has weights."""
         return None

@@ -126,15 +126,19 @@ class SumStep(Step):
         return read.numbers * torch.matmul(quotient, weights)
 
     def choose(self, state: State, visits: Visits, choice: Choice) -> None:
+        size = max(1, state.memory // (64 * self.inputs))
+        for some in visits.batches(size):
+            self.edges.route(some.sample, some.row, self._picked(state, some, choice), choice.visits)
+
+    def _picked(self, state: State, visits: Visits, choice: Choice) -> Tensor:
+        """The input that each visit goes on to, (V,)."""
         batch = choice.row_of[visits.sample]
         if state.scaled[self.index]:
             below = self.edges.numbers_at(state.values, visits.row, batch)
             weights, _ = self.weights.relative(state.held)
-            picked = choice.chooser.pick_linear(below * weights[visits.row, visits.column])
-        else:
-            logs = self.weights.logs(state.held)[visits.row, visits.column]
-            picked = choice.chooser.pick(self.edges.rows_at(state.values, visits.row, batch) + logs)
-        self.edges.route(visits.sample, visits.row, picked, choice.visits)
+            return choice.chooser.pick_linear(below * weights[visits.row, visits.column])
+        logs = self.weights.logs(state.held)[visits.row, visits.column]
+        return choice.chooser.pick(self.edges.rows_at(state.values, visits.row, batch) + logs)
 
     def reads(self) -> tuple[int, ...]:
         return self.edges.sources
