@@ -88,13 +88,15 @@ def log_normal_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
     offset = -0.5 * (near + far)
     drop = width * offset
     narrow = (width <= NARROW) & (drop <= NARROW)
-    value = _narrow(offset, width)
-    beside, across = ~narrow & (near <= 0), ~narrow & (near > 0)
-    if bool(beside.any()):
-        value = value.masked_scatter(beside, _beside(near[beside], far[beside], drop[beside]))
-    if bool(across.any()):
-        value = value.masked_scatter(across, _across(near[across], far[across]))
-    return value
+    value, shape = _narrow(offset, width).flatten(), narrow.shape
+    near, far, drop, wide = near.flatten(), far.flatten(), drop.flatten(), ~narrow.flatten()
+    beside = (wide & (near <= 0)).nonzero().squeeze(1)
+    across = (wide & (near > 0)).nonzero().squeeze(1)
+    if len(beside):
+        value = value.index_copy(0, beside, _beside(near[beside], far[beside], drop[beside]))
+    if len(across):
+        value = value.index_copy(0, across, _across(near[across], far[across]))
+    return value.view(shape)
 
 
 # The narrow form is cheap, and evaluated everywhere; its clamps bind only where it is not used, and keep its gradient

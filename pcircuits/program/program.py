@@ -49,6 +49,9 @@ __all__ = ["DEFAULT_MEMORY", "Program"]
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
 
+EVIDENCE_BYTES = 32
+"""What a question about one variable of a row takes: a value, a mask, and two bounds."""
+
 CACHE = 40 * 2**20
 """Bytes that the largest step should take: then the next one finds them in the cache."""
 
@@ -179,8 +182,8 @@ class Program(nn.Module):
         if not self.chunked:
             return None
         leaves = [s for s in self.ordered() if not s.reads()]
-        live = sum(s.count * s.width for s in leaves) + max(s.live() for s in leaves) + 3 * columns
-        return max(1, self.memory // (4 * element_size * live))
+        live = sum(s.count * s.width for s in leaves) + max(s.live() for s in leaves)
+        return max(1, self.memory // (4 * element_size * live + EVIDENCE_BYTES * columns))
 
     def rows_in_cache(self, element_size: int) -> int | None:
         """How many rows of data are best taken together, so that what a step makes is in the cache for the next."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,15 +24,15 @@ __all__ = ["LeafColumns", "LeafProducts"]
 TABLE_COLUMNS = 64
 """Columns of a table that are looked up together: more of them fall out of the cache."""
 
-TABLE_BLOCK = 2**18
-"""Entries of a table that are computed together, likewise."""
+TABLE_BLOCK = 2**20
+"""Bytes of a table that are computed together, likewise."""
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 5e-5}
 """Rounding, in nats, that a matrix form may leave; beyond it a wider dtype or the table takes over."""
 
 
-LOST = 64.0
-"""How many times the rounding of its own sum a look-up by differences may add."""
+LOST = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""The largest rounding that a look-up by differences may add, relative to max(1, |answer|)."""
 
 PAIR_BLOCK = 2**20
 """Entries of data whose distinct pairs are found together: what that takes besides is a few times as much."""
@@ -206,7 +207,8 @@ class LeafProducts(nn.Module):
         if isinstance(self.family, AbstractFinite) and self.family.tabulated and isinstance(state.report, Density):
             return self._by_state(pairs, self.family.log_table(parameters))
         event = max(p.shape[2:].numel() for p in parameters.values())
-        rows = max(1, min(TABLE_BLOCK, state.memory // 256) // (width * event))
+        size = pairs.evidence[0].element_size()
+        rows = max(1, min(TABLE_BLOCK, state.memory // 32) // (size * width * event))
         parts = []
         for begin in range(0, len(pairs.leaf), rows):
             leaf = pairs.leaf[begin : begin + rows]
@@ -235,8 +237,8 @@ class LeafProducts(nn.Module):
             differ = _summed(table - base.index_select(0, pairs.leaf), pairs.differing, pairs.counts)
             added = self._by_product(base).sum(1).unsqueeze(1)
             total = differ.view(batch, self.count, -1).transpose(0, 1) + added
-            lost = self._by_product(base.detach().abs()).sum(1).unsqueeze(1)
-            if bool((lost <= LOST * total.detach().abs().clamp(min=1.0)).all()):
+            lost = self._by_product(base.detach().abs()).sum(1).unsqueeze(1) * torch.finfo(table.dtype).eps
+            if bool((lost <= LOST[table.dtype] * total.detach().abs().clamp(min=1.0)).all()):
                 return total
         counts = torch.full((batch * self.count,), self.arity, device=table.device)
         return _summed(table, pairs.entry.reshape(-1).long(), counts).view(batch, self.count, -1).transpose(0, 1)
@@ -282,7 +284,12 @@ class _Bags(torch.autograd.Function):
     def forward(ctx: Any, table: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
         ctx.save_for_backward(rows, counts)
         ctx.rows = len(table)
-        made: Tensor = embedding_bag(rows, table.contiguous(), counts.cumsum(0) - counts, mode="sum")
+        ends = counts.cumsum(0)
+        if table.dtype == torch.float64 and table.device.type == "cpu":  # where embedding_bag adds number by number
+            made = _ones(rows, ends, table) @ table
+        else:
+            made = embedding_bag(rows, table.contiguous(), ends - counts, mode="sum")
+        assert isinstance(made, Tensor)
         return made
 
     @staticmethod
@@ -290,6 +297,15 @@ class _Bags(torch.autograd.Function):
         rows, counts = ctx.saved_tensors
         each = flow.index_select(0, torch.arange(len(counts), device=rows.device).repeat_interleave(counts))
         return flow.new_zeros((ctx.rows, flow.shape[1])).index_add(0, rows, each), None, None
+
+
+def _ones(rows: Tensor, ends: Tensor, table: Tensor) -> Tensor:
+    """The sparse matrix (bags, P) of how often a row of the table is in a bag."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support", UserWarning)
+        starts = torch.cat([ends.new_zeros(1), ends])
+        ones = table.new_ones(len(rows))
+        return torch.sparse_csr_tensor(starts, rows, ones, size=(len(ends), len(table)), check_invariants=False)
 
 
 def _summed(table: Tensor, rows: Tensor, counts: Tensor) -> Tensor:
