@@ -240,15 +240,33 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "lost-base-row", "the table look-up does not add the most frequent rows", LEAVES,
-        "return differ.view(batch, self.count, -1).transpose(0, 1) + total",
-        "return differ.view(batch, self.count, -1).transpose(0, 1)",
+        "total = differ.view(batch, self.count, -1).transpose(0, 1) + added",
+        "total = differ.view(batch, self.count, -1).transpose(0, 1)",
         (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
     ),
     Mutant(
         "kept-base-row", "the table look-up adds whole rows where it should add differences", LEAVES,
-        "_summed(table - base[pairs.leaf], pairs.differing, counts)",
-        "_summed(table, pairs.differing, counts)",
+        "_summed(table - base.index_select(0, pairs.leaf), pairs.differing, pairs.counts)",
+        "_summed(table, pairs.differing, pairs.counts)",
         (f"{KILLERS}::test_look_ups_by_difference_from_the_most_frequent_row",),
+    ),
+    Mutant(
+        "trusted-differences", "the table look-up adds differences that lose the answer's digits", LEAVES,
+        "if bool((lost <= LOST[table.dtype] * total.detach().abs().clamp(min=1.0)).all()):",
+        "if lost.numel() >= 0:",
+        ("tests/program/test_look_ups.py::test_a_row_likely_where_the_most_frequent_values_are_not_keeps_its_digits",),
+    ),
+    Mutant(
+        "last-range", "a streamed mixture keeps the last range of its components alone", FUSED,
+        "parts = [self._sum(state, parts)]",
+        "parts = parts[-1:]",
+        ("tests/program/test_look_ups.py::test_each_pair_is_evaluated_once_whatever_the_memory",),
+    ),
+    Mutant(
+        "overflowing-data", "data that overflow a matrix product stay in it", LEAVES,
+        "if not all(bool(torch.isfinite(statistic).all()) for statistic in statistics):",
+        "if not statistics:",
+        ("tests/queries/test_found_in_review.py::test_a_row_far_out_leaves_the_gradients_of_the_others_as_they_are",),
     ),
     Mutant(
         "lost-columns", "a streamed mixture forgets the last of its components", INPUTS,
@@ -266,8 +284,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "open-edge-bin", "the last bin of a discretised density does not take its tail",
         "pcircuits/families/discretized.py",
-        ".masked_fill(last == self.levels - 1, torch.inf)",
-        ".masked_fill(last == self.levels, torch.inf)",
+        "below, above = first == 0, last == self.levels - 1",
+        "below, above = first == 0, last == self.levels",
         ("tests/families/test_discretized.py::test_edge_bins_take_the_tails",),
     ),
     Mutant(

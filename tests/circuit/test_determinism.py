@@ -153,7 +153,9 @@ def positive_inputs(oracle, array, point):
 
 
 def assignments(circuit, oracle):
-    for values in itertools.product(*(oracle.candidates(label) for label in circuit.variables)):
+    """All of them, and those of states 0, 1 and 2 that only units which the root does not use are positive on."""
+    states = (sorted({*oracle.candidates(label), 0.0, 1.0, 2.0}) for label in circuit.variables)
+    for values in itertools.product(*states):
         yield dict(zip(circuit.variables, values, strict=True))
 
 
