@@ -1,7 +1,8 @@
-"""Memory that runs out, said so that the user knows what to lower."""
+"""Memory that runs out, said so that the user knows what to lower; and objects made by the hundred thousand."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 
 from pcircuits.errors import MemoryBoundError
 
-__all__ = ["is_out_of_memory", "naming_the_bound"]
+__all__ = ["collector_paused", "is_out_of_memory", "naming_the_bound"]
 
 _OF_THE_CPU = ("can't allocate memory", "not enough memory")
 """How torch's allocator of the CPU says it, in a plain `RuntimeError`: on Linux and macOS, and on Windows."""
@@ -63,3 +64,20 @@ def _size(number: int) -> str:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause Python's collector of cycles: while very many objects are made to stay, it walks them again and again.
+
+    >>> with collector_paused():
+    ...     gc.isenabled()
+    False
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -13,6 +13,7 @@ from pcircuits.circuit.reach import Regions, used_regions
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.devices import available_device
 from pcircuits.errors import CircuitError, ScopeError
+from pcircuits.memory import collector_paused
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_variables, columns, order
 
@@ -99,8 +100,9 @@ class Circuit:
                 f"the root {self.root!r} has {self.root.regions} regions; a circuit has one, with a unit for each root: "
                 "join regions with u.prod(), or make one circuit of each"
             )
-        self.arrays = topological(self.root)
-        self._order_variables(None if variables is None else as_variables(variables))
+        with collector_paused():
+            self.arrays = topological(self.root)
+            self._order_variables(None if variables is None else as_variables(variables))
 
     def _order_variables(self, wanted: Sequence[Variable] | None) -> None:
         """The columns of the data; in scopes, the variables of unused regions come after them."""

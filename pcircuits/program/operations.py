@@ -206,6 +206,12 @@ class InputOp(Operation):
         named = {n.removeprefix("parameter "): v for n, v in by_row.items() if n.startswith("parameter ")}
         return replace(self, count=count, columns=by_row["columns"], parameters=named if source is None else source)
 
+    def reads(self) -> tuple[Reads, ...]:
+        return ()
+
+    def parameter_rows(self) -> list[ParameterRows]:
+        return [] if isinstance(self.parameters, SourceRows) else list(self.parameters.values())
+
     def signature(self) -> Hashable:
         own = self.first if isinstance(self.parameters, SourceRows) else None
         return super().signature(), self.family, own

@@ -14,6 +14,7 @@ from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import EvidenceLike
+from pcircuits.memory import collector_paused
 from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
 from pcircuits.queries.likelihood import log_prob, log_probability
@@ -201,13 +202,17 @@ def compile_circuit(
     """`Circuit.compile`: check what evaluation needs, then build the program."""
     verdicts = circuit.check()
     remedy = "Mend the circuit at the witness; circuit.check() shows all verdicts."
-    for verdict in (verdicts.smooth, verdicts.decomposable, verdicts.homogeneous):
-        verdict.require("compile", remedy)
+    with collector_paused():
+        for verdict in (verdicts.smooth, verdicts.decomposable, verdicts.homogeneous):
+            verdict.require("compile", remedy)
     chosen = torch.get_default_dtype() if dtype is None else dtype
     if chosen not in (torch.float32, torch.float64):
         raise CircuitError(
             f"dtype is torch.float32 or torch.float64, not {chosen}: half precision cannot hold log-values"
         )
     place = torch.get_default_device() if device is None else torch.device(device)
-    with torch.inference_mode(False):  # parameters that autograd can use, wherever the model is made
+    with (
+        collector_paused(),
+        torch.inference_mode(False),
+    ):  # parameters that autograd can use, wherever the model is made
         return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites))
