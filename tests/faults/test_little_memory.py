@@ -32,7 +32,7 @@ def lines(*arguments: str | Path) -> list[str]:
 
 def test_a_query_that_does_not_fit_and_one_with_a_lower_bound() -> None:
     high, low = lines("query")
-    assert high.startswith("high log_prob ran out of memory, with a bound of 1048576 MiB")
+    assert high.startswith("high given ran out of memory, with a bound of 1048576 MiB")
     assert f"circuit.compile(memory={2**38})" in high
     assert "can't allocate memory" in high
     assert low == "low 20000"

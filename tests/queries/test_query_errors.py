@@ -140,7 +140,7 @@ def test_compile_options(rain):
         CircuitError, match=r"unknown rewrites \['fuze'\]: there are \['fold', 'fuse', 'layout', 'chunk'\]"
     ):
         circuit.compile(rewrites=["fold", "fuze"])
-    with pytest.raises(CircuitError, match="memory is a number of bytes >= 1, not 0"):
+    with pytest.raises(CircuitError, match="memory is a number of bytes, an integer >= 1, not 0"):
         circuit.compile(memory=0)
     with pytest.raises(CircuitError, match=r"float32 or torch\.float64, not torch\.int64"):
         circuit.compile(dtype=torch.int64)

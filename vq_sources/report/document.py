@@ -29,7 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda file: file.write(content))
 
 
-def read_json(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = "delete it, and make it again") -> dict[str, Any]:
     """The object in a JSON file.
 
     **Arguments**
