@@ -151,16 +151,24 @@ class InputStep(Step):
         states = self.family.states
         x, observed = (tensor[:, self.columns[:, 0]].t().contiguous() for tensor in state.report.tensors())
         possible = (x >= 0) & (x < states)
-        entry = torch.where(observed & possible, x, 0.0).long()
-        entry = entry + torch.arange(0, self.count * states, states, device=x.device).unsqueeze(1)
+        kept = state.held.kept
+        rows = states + 1 if kept else states  # what is kept has a row for what is missing
+        entry = torch.where(possible, x, 0.0).long()
+        entry = torch.where(observed, entry, states if kept else 0)
+        entry = entry + torch.arange(0, self.count * rows, rows, device=x.device).unsqueeze(1)
         scaled = state.scaled[self.index]
-        table = state.held.once((self, "table", scaled, x.dtype), lambda: self._table(state, scaled, x.dtype))
+
+        def made() -> Values:
+            values = self._table(state, scaled, x.dtype)
+            return self._with_missing(values) if kept else values
+
+        table = state.held.once((self, "table", scaled, x.dtype), made)
         exponent = None if table.exponent is None else table.exponent[entry]
         numbers = table.numbers.index_select(0, entry.flatten())
         found = Values(unflatten(numbers, 0, tuple(entry.shape)), exponent)
-        if scaled and not state.held.kept:
+        if scaled and not kept:
             found = found.levelled()
-        if not bool(observed.all()):
+        if not kept and not bool(observed.all()):
             found = found.filled(~observed, 1.0)
         if not bool((possible | ~observed).all()):
             found = found.filled(observed & ~possible, 0.0)
@@ -184,6 +192,17 @@ class InputStep(Step):
         if not scaled:
             return values
         return values.scaled().levelled() if held.kept else values.scaled()
+
+    def _with_missing(self, values: Values) -> Values:
+        """A table with one more row for each leaf row, (R·(S + 1), K): the value 1 of what is missing."""
+
+        def extended(table: Tensor, value: float) -> Tensor:
+            rows = unflatten(table, 0, (self.count, -1))
+            return torch.cat([rows, rows.new_full((self.count, 1, rows.shape[2]), value)], 1).flatten(0, 1)
+
+        if values.exponent is None:
+            return Values(extended(values.numbers, 0.0))
+        return Values(extended(values.numbers, 1.0), extended(values.exponent, 0.0))
 
     def _by_state(self, table: Tensor) -> Tensor:
         """(R or 1, K or 1, S) to (R·S, K)."""
