@@ -61,8 +61,8 @@ def generator():
     return torch.Generator().manual_seed(0)
 
 
-def rows(count, columns):
-    x = torch.randint(2, (count, columns), generator=generator()).double()
+def rows(count, columns, states=2):
+    x = torch.randint(states, (count, columns), generator=generator()).double()
     return x.masked_fill(torch.rand(x.shape, generator=generator()) < 0.3, torch.nan)
 
 
@@ -73,7 +73,7 @@ CASES = {
     "a box of a mixture": (coins(4096), 2 * MIB, lambda m: m.root(0).log_probability(rows(500, 10).nan_to_num(), 1.0)),
     "samples of layers": (layers(64), MIB, lambda m: m.sample(2000, generator())),
     "samples of many states": (states(256), 2 * MIB, lambda m: m.sample(2000, generator())),
-    "look-ups of many states": (states(256), 2 * MIB, lambda m: m.log_prob(rows(2000, 2))),
+    "look-ups of many states": (states(256), 2 * MIB, lambda m: m.log_prob(rows(600, 2, 256))),
     "an infinite quantity": (coins(512), MIB, lambda m: m.root(0).given(rows(300, 10)).expectation(lambda x: 1 / x)),
 }
 
