@@ -192,6 +192,7 @@ class CompiledCircuit(nn.Module, Queries):
         return f"{self._circuit!r}, {len(self.program.steps)} steps"
 
 
+@collector_paused()
 def compile_circuit(
     circuit: Circuit,
     dtype: torch.dtype | None,
@@ -202,17 +203,13 @@ def compile_circuit(
     """`Circuit.compile`: check what evaluation needs, then build the program."""
     verdicts = circuit.check()
     remedy = "Mend the circuit at the witness; circuit.check() shows all verdicts."
-    with collector_paused():
-        for verdict in (verdicts.smooth, verdicts.decomposable, verdicts.homogeneous):
-            verdict.require("compile", remedy)
+    for verdict in (verdicts.smooth, verdicts.decomposable, verdicts.homogeneous):
+        verdict.require("compile", remedy)
     chosen = torch.get_default_dtype() if dtype is None else dtype
     if chosen not in (torch.float32, torch.float64):
         raise CircuitError(
             f"dtype is torch.float32 or torch.float64, not {chosen}: half precision cannot hold log-values"
         )
     place = torch.get_default_device() if device is None else torch.device(device)
-    with (
-        collector_paused(),
-        torch.inference_mode(False),
-    ):  # parameters that autograd can use, wherever the model is made
+    with torch.inference_mode(False):  # parameters that autograd can use, wherever the model is made
         return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites))

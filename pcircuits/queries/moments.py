@@ -47,9 +47,9 @@ class _Weighted(Reader):
 
 def _weighed(flow: Tensor, units: Tensor) -> Tensor:
     """Σ_k flow (R, B, K) · units (R, A, K), (R, B, A); an infinite quantity of a unit without flow counts nothing."""
-    if bool(units.isfinite().all()):
-        return torch.matmul(flow, units.transpose(1, 2))
     finite = units.isfinite()
+    if bool(finite.all()):
+        return torch.matmul(flow, units.transpose(1, 2))
     total = torch.matmul(flow, torch.where(finite, units, 0.0).transpose(1, 2))
     used = (flow > 0).to(flow.dtype)
     for value in (torch.inf, -torch.inf, torch.nan):
