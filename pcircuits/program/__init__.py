@@ -1,1 +1,1 @@
-"""The compiler: lowering to operations, rewrites, and the steps and passes that evaluate them."""
+"""Programs: what circuits compile to. A plan of nodes, layers made from them, and three passes over the layers."""

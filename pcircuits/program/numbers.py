@@ -1,36 +1,89 @@
-"""Log-space arithmetic that keeps −inf exact, in values and in gradients."""
+"""Numbers that a pass computes with: scaled by powers of two, or logarithms to base 2, beside an exponent for each row.
+
+A row of K units holds numbers (..., K) and one exponent (...), an integer in float64: value = number · 2^exponent, or
+log2 value = number + exponent. Powers of two scale without rounding and integers add without rounding, so what is common
+to all units of a row, however large, cancels exactly. The exponent is -inf where a whole row is zero.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
-__all__ = ["log", "log_matmul", "logsumexp", "unflatten"]
+__all__ = ["FAR", "LOG2E", "TINY", "TOLERANCE", "from_logs", "log2", "logsumexp2", "power_of_two", "rebased", "rescaled", "unflatten"]
+
+LOG2E = math.log2(math.e)
+
+TINY = {torch.float32: 2.0**-120, torch.float64: 2.0**-1010}
+"""What rounding to zero, or to numbers below the normal ones, can take from a number: the unit of the bounds on it."""
+
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+"""The largest relative error from numbers that became zero; rows of data beyond it are computed again in logarithms."""
+
+FAR = 1e30
+"""A bound on errors that says: compute this row of data again."""
+
+_BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 
 
-def log(values: Tensor) -> Tensor:
-    """log with log 0 = -inf, and a gradient of zero there."""
+def power_of_two(total: Tensor) -> tuple[Tensor, Tensor]:
+    """For totals t >= 0, the power of two s with 1 <= t · s < 2, and -log2 s in float64; -inf where t is 0.
+
+    The exponent is read from the bits of the number; where t is below the normal numbers, t · s stays below 1.
+    """
+    integer, shift, bias = _BITS[total.dtype]
+    bits = total.view(integer) >> shift
+    scale = ((2 * bias - bits) << shift).view(total.dtype)
+    exponent = (bits - bias).to(torch.float64)
+    return scale, exponent.masked_fill_(total == 0, -torch.inf)
+
+
+def rescaled(numbers: Tensor, exponent: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled numbers (n, B, K), changed in place, so that they add up to a number in [1, 2); `slack` (n, 2, B), too.
+
+    The error of a single unit is relative to itself.
+    """
+    scale, raised = power_of_two(numbers.sum(-1))
+    slack[:, 1].mul_(scale)
+    if numbers.shape[-1] == 1:
+        slack[:, 0].add_(slack[:, 1])
+        slack[:, 1].zero_()
+    return numbers.mul_(scale.unsqueeze(-1)), exponent + raised, slack
+
+
+def _floor(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """The integer just above the largest of each row, (..., 1), 0 where there is none; and as exponents, (...)."""
+    top = logs.detach().amax(-1, keepdim=True)
+    shift = torch.where(torch.isfinite(top), top.floor() + 1, 0.0)
+    exponent = torch.where(top == -torch.inf, -torch.inf, shift)
+    return shift, exponent.squeeze(-1).to(torch.float64)
+
+
+def from_logs(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Base-2 logarithms (..., K) as scaled numbers between 0 and 1, and exponents (...)."""
+    shift, exponent = _floor(logs)
+    return torch.exp2(logs - shift), exponent
+
+
+def rebased(logs: Tensor) -> tuple[Tensor, Tensor]:
+    """Base-2 logarithms (..., K) as logarithms below 0, and exponents (...)."""
+    shift, exponent = _floor(logs)
+    return logs - shift, exponent
+
+
+def log2(values: Tensor) -> Tensor:
+    """log2 with log2 0 = -inf, and a gradient of zero there."""
     positive = values > 0
-    return torch.where(positive, torch.where(positive, values, 1.0).log(), -torch.inf)
+    return torch.where(positive, torch.where(positive, values, 1.0).log2(), -torch.inf)
 
 
-def _finite(maximum: Tensor) -> Tensor:
-    """A maximum that can be subtracted: 0 where everything is -inf (or something is +inf)."""
-    return torch.where(torch.isfinite(maximum), maximum, 0.0)
-
-
-def logsumexp(values: Tensor, dim: int) -> Tensor:
-    """log Σ exp along an axis; all -inf gives -inf with zero gradients, and +inf stays +inf."""
-    if not (torch.is_grad_enabled() and values.requires_grad):
-        return torch.logsumexp(values, dim)
-    shift = _finite(values.detach().amax(dim, keepdim=True))
-    return log((values - shift).exp().sum(dim)) + shift.squeeze(dim)
-
-
-def log_matmul(values: Tensor, weights: Tensor) -> Tensor:
-    """log (exp(values) @ weightsᵀ) in float64, for (R, B, K) and (R or 1, O, K) weights that share a maximum safely."""
-    shift = _finite(values.detach().amax(-1, keepdim=True))
-    return log(torch.matmul((values - shift).exp(), weights.transpose(-1, -2))).double() + shift
+def logsumexp2(values: Tensor, dim: int) -> Tensor:
+    """log2 Σ 2^values along an axis; all -inf gives -inf with zero gradients, and +inf stays +inf."""
+    peak = values.detach().amax(dim, keepdim=True)
+    shift = torch.where(torch.isfinite(peak), peak, 0.0)
+    return log2(torch.exp2(values - shift).sum(dim)) + shift.squeeze(dim)
 
 
 def unflatten(values: Tensor, axis: int, sizes: tuple[int, ...]) -> Tensor:

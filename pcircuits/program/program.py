@@ -1,11 +1,10 @@
-"""`Program`: the steps a circuit compiles to, and the three passes over them."""
+"""`Program`: the layers that a circuit compiles to, and the passes over them."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping, Sequence
-from operator import index
-from typing import Any, Self
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,68 +13,44 @@ from torch import Tensor, nn
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
-from pcircuits.parameters import Parameter
-from pcircuits.program.fetch import Fetch, Locations, Visits
-from pcircuits.program.forms import scaled_steps
-from pcircuits.program.held import Held
+from pcircuits.program.edges import Gather, Locations, Visits
+from pcircuits.program.layers import LAYERS, Build, Layer
+from pcircuits.program.layers.inputs import InputLayer
+from pcircuits.program.layers.layer import Flows, Selector, Trace
+from pcircuits.program.leaf_functions import Density, LeafFunction
 from pcircuits.program.lower import lower
-from pcircuits.program.numbers import unflatten
-from pcircuits.program.operations import (
-    ConstantOp,
-    FusedOp,
-    InputOp,
-    Lowered,
-    MixOp,
-    MixtureOp,
-    Operation,
-    OuterOp,
-    ProductOp,
-    SourceRows,
-    SumOp,
-)
-from pcircuits.program.pools import Pools
-from pcircuits.program.reports import Report
-from pcircuits.program.rewrites import DEFAULT, REWRITES
-from pcircuits.program.rewrites.prune import prune
-from pcircuits.program.steps.fused import FusedStep, MixtureStep
-from pcircuits.program.steps.inputs import ConstantStep, InputStep
-from pcircuits.program.steps.products import OuterStep, ProductStep
-from pcircuits.program.steps.step import Build, Choice, Chooser, Maximise, Reader, State, Step
-from pcircuits.program.steps.sums import MixStep, SumStep
-from pcircuits.program.values import Computed, Values
+from pcircuits.program.numbers import TOLERANCE
+from pcircuits.program.plan import Plan, SourceRows
+from pcircuits.program.rewrites import DEFAULT, REWRITES, prune
+from pcircuits.program.state import Maximise, Prepared, State
+from pcircuits.program.stores import Store, Stores
 
-__all__ = ["DEFAULT_MEMORY", "Program"]
+__all__ = ["DEFAULT_MEMORY", "Program", "Roots"]
 
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
 
-EVIDENCE_BYTES = 32
-"""What a question about one variable of a row takes: a value, a mask, and two bounds."""
-
-CACHE = 40 * 2**20
-"""Bytes that the largest step should take: then the next one finds them in the cache."""
+CACHE = 24 * 2**20
+"""Bytes that the largest layer should take on a CPU: then the next one finds them in the cache."""
 
 LEAST_ROWS = 16
-"""Rows of data below which steps are mostly overhead; multiples of it suit matrix products."""
+"""Rows of data below which layers are mostly overhead; multiples of it suit matrix products."""
 
-FEW_STEPS = 8
-"""Up to so many steps, a scalar circuit reads from step to step; beyond, from one buffer of all its rows."""
+OF_ROW = 32
+"""Bytes that the exponent and the bound of one row of units take, with what is gathered of them."""
 
-STEPS: Mapping[type[Operation], Callable[[int, Any, Build], Step]] = {
-    InputOp: InputStep,
-    ConstantOp: ConstantStep,
-    ProductOp: ProductStep,
-    OuterOp: OuterStep,
-    MixOp: MixStep,
-    SumOp: SumStep,
-    FusedOp: FusedStep,
-    MixtureOp: MixtureStep,
-}
-"""The step that each operation becomes."""
+
+class Roots:
+    """What a pass finds at the roots: base-2 logs (B, C) as number + exponent, and the rows (B,) to be computed again."""
+
+    __slots__ = ("exponent", "logs", "loose")
+
+    def __init__(self, logs: Tensor, exponent: Tensor, loose: Tensor) -> None:
+        self.logs, self.exponent, self.loose = logs, exponent, loose
 
 
 class Program(nn.Module):
-    """Steps in topological order over pooled parameters."""
+    """Layers in topological order over stored parameters."""
 
     like: Tensor
     """Follows the module's dtype and device, also where it has no parameters."""
@@ -92,226 +67,256 @@ class Program(nn.Module):
         chosen = tuple(DEFAULT if rewrites is None else rewrites)
         if unknown := [name for name in chosen if name not in DEFAULT]:
             raise CircuitError(f"unknown rewrites {unknown}: there are {list(DEFAULT)}")
-        if memory is not None and (not hasattr(memory, "__index__") or index(memory) < 1):
-            raise CircuitError(f"memory is a number of bytes, an integer >= 1, not {memory!r}: 512 MiB are 512 * 2**20")
-        self.memory = DEFAULT_MEMORY if memory is None else index(memory)
+        self.memory = _bytes(memory)
         self.chunked = "chunk" in chosen
-        lowered = prune(lower(circuit))
-        for name, rewrite in REWRITES.items():
-            if name in chosen:
-                lowered = rewrite(lowered)
-        self._places = {id(array): (array, lowered.places[id(array)]) for array in circuit.arrays}
-        self._now, self._shift = lowered.now, lowered.shift
-        self.locations = _locate(lowered)
+        plan = prune(lower(circuit))
+        for name, rewrite in REWRITES:
+            plan = rewrite(plan) if name in chosen else plan
+        self._circuit = circuit
         self.register_buffer("like", torch.empty(0, dtype=dtype, device=device), persistent=False)
-        self.pools = Pools(dtype, device)
-        self.pools.deal(rows for op in lowered.operations for rows in op.parameter_rows())
+        self.stored = Stores(plan.parameters, _names(circuit), dtype, device)
         self.sources = nn.ModuleDict()
-        self._originals: dict[int, tuple[nn.Module, str]] = {}
+        self._originals: list[nn.Module] = []
         memo: dict[int, object] = {}
 
-        def source_of(op: InputOp) -> nn.Module | None:
-            if not isinstance(op.parameters, SourceRows):
-                return None
-            return self._own(op.parameters.sourced.source, memo, dtype, device)
+        def source_of(rows: SourceRows) -> nn.Module:
+            return self._own(rows.sourced.source, memo, dtype, device)
 
-        build = Build(self.pools, self.locations, source_of, device, self.chunked)
-        self.steps = nn.ModuleList([STEPS[type(op)](n, op, build) for n, op in enumerate(lowered.operations)])
-        self.root = Fetch(lowered.root, self.locations, device)
-        self._last_reader = _last_readers(lowered)
-        self._firsts = self.locations.firsts()
-        self._narrow = max(self.locations.widths) == 1 and len(self.steps) > FEW_STEPS
-        self._kept: tuple[object, Held] | None = None
+        locations = Locations.of(plan)
+        build = Build(self.stored, locations, source_of, device, self.chunked)
+        self.layers = nn.ModuleList()
+        for number, node in enumerate(plan.nodes):
+            layer = LAYERS[node.kind](number, node, build)
+            locations.logs.append(layer.in_logs)
+            locations.normal.append(layer.normal)
+            self.layers.append(layer)
+        self.root = Gather(plan.root, locations, device)
+        self._places, self._now, self._shift = plan.places, plan.now, plan.shift
+        self._locations = locations
+        self._measure()
+        self._kept: dict[tuple[bool, bool], tuple[list[Tensor], Prepared]] = {}
 
-    def _own(
-        self, original: nn.Module, memo: dict[int, object], dtype: torch.dtype, device: torch.device | None
-    ) -> nn.Module:
+    def _measure(self) -> None:
+        """What layers read for the last time, and how many numbers a row of data takes."""
+        layers = self.ordered()
+        last = {source: layer.index for layer in layers for source in layer.sources()}
+        roots = set(self.root.sources)
+        self._done: list[list[int]] = [[] for _ in layers]
+        for source, reader in last.items():
+            if source not in roots:
+                self._done[reader].append(source)
+        back = {source for layer in layers if layer.needs_children for source in layer.sources()}
+        back |= {layer.index for layer in layers if layer.needs_children} | roots
+        self._not_back = [[s for s in done if s not in back] for done in self._done]
+        sizes = [layer.count * layer.width for layer in layers]
+        live = peak = 0
+        for layer in layers:
+            live += sizes[layer.index]
+            peak = max(peak, live + layer.live())
+            live -= sum(sizes[done] for done in self._done[layer.index])
+        self._peak = peak
+        self._largest = max((sizes[layer.index] for layer in layers if layer.gathers()), default=1)
+        self._all = sum(sizes[n] for n in back) + 2 * max(sizes)
+        self._rows = sum(layer.count for layer in layers)
+        self._wide = [n for n, layer in enumerate(layers) if not layer.gathers() and (not isinstance(layer, InputLayer) or layer.leaves.source is not None)]  # fmt: skip  # noqa: E501
+
+    def _own(self, original: nn.Module, memo: dict[int, object], dtype: torch.dtype, device: Any) -> nn.Module:
         """A copy of a source, with what it shares with others: the circuit stays as it is when the program is trained."""
-        if id(original) not in self._originals:
-            name = f"source_{len(self._originals)}"
-            self._originals[id(original)] = original, name
-            self.sources[name] = copy.deepcopy(original, memo).to(dtype=dtype, device=device)
+        if not any(original is known for known in self._originals):
+            self.sources[f"source_{len(self._originals)}"] = copy.deepcopy(original, memo).to(dtype=dtype, device=device)
+            self._originals.append(original)
         return self.source_of(original)
 
     def source_of(self, original: nn.Module) -> nn.Module:
         """The program's own copy of a circuit's source, with what it has learnt."""
-        return self.sources[self._originals[id(original)][1]]
+        number = next(n for n, known in enumerate(self._originals) if known is original)
+        return self.sources[f"source_{number}"]
 
-    def trained(self) -> Mapping[int, Parameter]:
-        """For each symbolic parameter (by id), one with the value it has now."""
-        return self.pools.trained()
-
-    def ordered(self) -> list[Step]:
-        """The steps, those that are read before those that read them."""
-        return [step for step in self.steps if isinstance(step, Step)]
-
-    def held(self) -> Held:
-        """What is derived from the parameters as they are now; of its own where gradients flow through it."""
-        pools = self.pools.all()
-        if torch.is_grad_enabled() and any(pool.raw.requires_grad for pool in pools):
-            return Held(kept=False)
-        version = tuple(pool.version() for pool in pools)
-        if self._kept is None or self._kept[0] != version:
-            self._kept = version, Held(kept=True)
-        return self._kept[1]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        self._kept = None
-        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+    def ordered(self) -> list[Layer]:
+        """The layers, those that are read before those that read them."""
+        return list(self.layers)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": None}
+        return {**self.__dict__, "_kept": {}}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """What is found by identity is found by the identities that things have now."""
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._places = {id(found[0]): found for found in self._places.values()}
-        self._originals = {id(found[0]): found for found in self._originals.values()}
+    def prepare(self, logs: bool = False, wide: bool = False) -> Prepared:
+        """The parameters as they are now, for passes of a kind.
 
-    def rows_in_memory(self, element_size: int, columns: int) -> int | None:
-        """How many rows of data fit the bound on memory together, or None where nothing is cut."""
-        if not self.chunked:
-            return None
-        steps = self.ordered()
-        live = sum(s.count * s.width for s in steps) + max(s.live() for s in steps) + 3 * columns
-        live += sum(s.live_down(self.memory) for s in steps)
-        return max(1, self.memory // (2 * element_size * live))
-
-    def rows_of_leaves(self, element_size: int, columns: int) -> int | None:
-        """How many rows of data fit the bound on memory where only the values of leaves are kept."""
-        if not self.chunked:
-            return None
-        leaves = [s for s in self.ordered() if not s.reads()]
-        live = sum(s.count * s.width for s in leaves) + max(s.live() for s in leaves)
-        return max(1, self.memory // (4 * element_size * live + EVIDENCE_BYTES * columns))
-
-    def rows_in_cache(self, element_size: int) -> int | None:
-        """How many rows of data are best taken together, so that what a step makes is in the cache for the next."""
-        if not self.chunked:
-            return None
-        if self._narrow:
-            return max(1, self.memory // (4 * element_size * len(self.locations.step)))
-        largest = max((s.count * s.width for s in self.ordered() if s.reads()), default=1)
-        return max(LEAST_ROWS, CACHE // (element_size * largest) // LEAST_ROWS * LEAST_ROWS)
-
-    def state(self, report: Report, held: Held, maximise: Sequence[Maximise] | None, keep: bool) -> State:
-        """An upward pass before its first step; values are scaled only where no maxima and no modes are asked for."""
-        steps = self.ordered()
-        flags: list[Maximise] = [False] * len(steps) if maximise is None else list(maximise)
-        scaled = [False] * len(steps)
-        if maximise is None and report.bounded:
-            dtype = report.tensors()[0].dtype
-            scaled = held.once(("scaled", dtype), lambda: scaled_steps(steps, self.root, held, dtype))
-        return State(report, held, Computed(len(steps)), flags, scaled, self.memory, keep)
-
-    def _share(self, state: State) -> None:
-        """Give a pass a buffer of all narrow rows, where that is of use."""
-        if self._narrow and not torch.is_grad_enabled():
-            like = state.report.tensors()[0]
-            state.values.shared = like.new_empty((len(self.locations.step), state.report.rows, 1))
-
-    def up(self, report: Report, maximise: Sequence[Maximise] | None = None) -> tuple[Tensor, State]:
-        """The log values of the roots, (B, C), and the pass with all its values, for another pass over them."""
-        state = self.state(report, self.held(), maximise, keep=True)
-        self._share(state)
-        for step in self.ordered():
-            self._settle(state, step, step.up(state))
-        return self._roots(state), state
-
-    def _settle(self, state: State, step: Step, values: Values) -> None:
-        """Keep what a step computed, in the buffer of narrow rows where there is one."""
-        state.values[step.index] = values
-        if state.values.shared is not None and step.width == 1:
-            first = int(self._firsts[step.index])
-            rows = state.values.shared[first : first + step.count]
-            rows.copy_(values.logs())
-            state.values[step.index] = Values(rows)
-
-    def log_values(self, report: Report, held: Held, maximise: Sequence[Maximise] | None = None) -> Tensor:
-        """The log values of the roots, (B, C); no other value is kept.
-
-        Leaves are evaluated for all rows of data together, and what is above them for as many as suit the cache.
+        Where no gradients flow they are kept for the next pass, beside a copy of the numbers they were made from: the
+        comparison reads the parameters once, and misses no change, however it was made.
         """
-        steps = self.ordered()
-        whole = self.state(report, held, maximise, keep=False)
-        size = self.rows_in_cache(report.tensors()[0].element_size()) or report.rows
-        sizes = [min(size, report.rows - begin) for begin in range(0, report.rows, size)]
-        leaves = {step.index: step.up(whole).batches(sizes) for step in steps if not step.reads()}
-        parts = []
-        for number, rows in enumerate(sizes):
-            begin = number * size
-            state = self.state(report.take(slice(begin, begin + rows)), held, maximise, keep=False)
-            self._share(state)
-            for step in steps:
-                made = leaves[step.index][number] if step.index in leaves else step.up(state)
-                self._settle(state, step, made)
-                for done in self._last_reader[step.index]:
-                    state.values[done] = None
-            parts.append(self._roots(state))
-        return torch.cat(parts)
+        stores = [s for s in self.stored.stores.values() if isinstance(s, Store)]
+        if torch.is_grad_enabled() or not _plain():
+            return Prepared(logs, wide, self.memory)
+        now = [t.detach() for s in stores for t in (s.raw, s.edges) if t is not None]
+        found = self._kept.get((logs, wide))
+        same = found is not None and len(found[0]) == len(now)
+        if found is not None and same and all(_equal(a, b) for a, b in zip(found[0], now, strict=True)):
+            return found[1]
+        prepared = Prepared(logs, wide, self.memory, kept=True)
+        with torch.inference_mode(False):
+            self._kept[logs, wide] = ([t.clone() for t in now], prepared)
+        return prepared
 
-    def _roots(self, state: State) -> Tensor:
-        roots = self.root.gather(state.values).logs().transpose(0, 1).flatten(1)
-        return torch.where(roots == -torch.inf, -torch.inf, roots)  # so that impossible rows have no gradient
+    def trains(self) -> bool:
+        """Whether a parameter requires a gradient."""
+        return any(s.raw.requires_grad for s in self.stored.stores.values()) or any(
+            p.requires_grad for p in self.sources.parameters()
+        )
 
-    def down(self, state: State, flow: Tensor, reader: Reader) -> None:
-        """Hand flows from the roots, (B, C), to the reader; at most one root of each row should have any."""
+    def rows_together(self, keep: bool) -> int | None:
+        """How many rows of data fit the bound on memory, and the cache, together; None where nothing is cut."""
+        if not self.chunked:
+            return None
+        element = torch.finfo(self.like.dtype).bits // 8
+        down = sum(layer.live_down(self.memory) for layer in self.ordered()) if keep else 0
+        of_row = element * ((self._all if keep else self._peak) + down) + OF_ROW * self._rows + 32 * self.columns
+        rows = max(1, self.memory // (2 * of_row))
+        return min(rows, self._in_cache()) if not self._wide else rows
+
+    def _in_cache(self) -> int:
+        if self.like.device.type != "cpu":
+            return 2**62
+        element = torch.finfo(self.like.dtype).bits // 8
+        return max(LEAST_ROWS, CACHE // (element * self._largest) // LEAST_ROWS * LEAST_ROWS)
+
+    @property
+    def columns(self) -> int:
+        """D, the number of columns of data."""
+        return len(self._circuit.variables)
+
+    def state(
+        self, leaf: LeafFunction, prepared: Prepared, maximise: Sequence[Maximise] | None, keep: bool, rows: Any
+    ) -> State:
+        """An upward pass before its first layer."""
+        dtype = torch.float64 if prepared.logs else self.like.dtype
+        flags: list[Maximise] = [False] * len(self.layers) if maximise is None else list(maximise)
+        like, shape = leaf.tensors()[0], (self._rows, leaf.rows)
+        exponent = torch.empty(shape, dtype=torch.float64, device=like.device)
+        slack = torch.empty((0 if prepared.logs else self._rows, 2, leaf.rows), dtype=dtype, device=like.device)
+        leaf = leaf if like.dtype == dtype else leaf.to(dtype)
+        numbers: list[Tensor | None] = [None] * len(self.layers)
+        return State(leaf, prepared, self.memory, self.chunked, exponent, slack, numbers, flags, keep, rows)
+
+    def up(
+        self,
+        leaf: LeafFunction,
+        prepared: Prepared,
+        maximise: Sequence[Maximise] | None = None,
+        keep: bool = False,
+        rows: Any = slice(None),
+    ) -> State:
+        """The values of all layers; where no pass back or down follows, each is dropped when it was read for the last time."""
+        state = self.state(leaf, prepared, maximise, keep, rows)
+        for layer in self.ordered():
+            layer.up(state)
+            for done in (self._not_back if keep else self._done)[layer.index]:
+                state.numbers[done] = None
+        return state
+
+    def up_in_pieces(self, leaf: LeafFunction, prepared: Prepared, maximise: Sequence[Maximise] | None) -> Iterator[State]:
+        """Upward passes over pieces of the rows that suit the cache; fused leaves are evaluated for all rows together."""
+        size = self._in_cache() if self.chunked else leaf.rows
+        if not self._wide or size >= leaf.rows or len(self._wide) == len(self.layers):
+            yield self.up(leaf, prepared, maximise)
+            return
+        whole = self.state(leaf, prepared, maximise, False, slice(None))
+        layers = self.ordered()
+        for number in self._wide:
+            layers[number].up(whole)
+        for begin in range(0, leaf.rows, size):
+            cut = slice(begin, min(begin + size, leaf.rows))
+            state = self.state(leaf.take(cut), prepared, maximise, False, cut)
+            state.exponent.copy_(whole.exponent[:, cut])
+            state.slack.copy_(whole.slack[..., cut])
+            for number in self._wide:
+                state.numbers[number] = whole.of(layers[number])[:, cut]
+            for layer in layers:
+                if state.numbers[layer.index] is None:
+                    layer.up(state)
+                for done in self._done[layer.index]:
+                    state.numbers[done] = None
+            yield state
+
+    def roots(self, state: State) -> Roots:
+        """What was found at the roots, each with its own exponent."""
+        numbers, exponent, slack = self.root.raw(state)
+        if state.logs:
+            none = torch.zeros(numbers.shape[0], dtype=torch.bool, device=numbers.device)
+            return Roots(numbers, exponent, none)
+        loose = ~(slack <= TOLERANCE[state.dtype]).all(1)
+        return Roots(numbers, exponent, loose)
+
+    def down(self, state: State, flow: Tensor, to: Flows) -> None:
+        """Hand flows from the roots, (B, C), to the layers and to what is to be told of them."""
         with torch.no_grad():
-            flows: list[Tensor | None] = [None] * len(self.steps)
-            count = self.root.count
-            shaped = unflatten(flow, 1, (count, -1)).transpose(0, 1)
-            self.root.scatter(shaped, flows, state.values)
-            for step in reversed(self.ordered()):
-                current = flows[step.index]
-                flows[step.index] = None
+            flows: list[Tensor | None] = [None] * len(self.layers)
+            shaped = flow.to(state.dtype).view(flow.shape[0], self.root.count, -1).transpose(0, 1)
+            self.root.scatter(shaped, flows)
+            for layer in reversed(self.ordered()):
+                current = flows[layer.index]
+                flows[layer.index] = None
                 if current is not None:
-                    step.down(state, current, flows, reader)
+                    layer.down(state, current, flows, to)
 
     def choose(
-        self, state: State, root: Tensor, row_of: Tensor, assignment: Tensor, observed: Tensor, chooser: Chooser
+        self, state: State, root: Tensor, row_of: Tensor, assignment: Tensor, observed: Tensor, selector: Selector
     ) -> Tensor:
         """Settle the missing variables of samples (S, D): sample s starts at root[s], on row row_of[s] of the pass."""
         with torch.no_grad():
-            visits: list[list[Visits]] = [[] for _ in self.steps]
-            choice = Choice(row_of, assignment.clone(), observed, chooser, visits)
+            visits: list[list[Visits]] = [[] for _ in self.layers]
+            trace = Trace(row_of, assignment.clone(), observed, selector, visits)
             everyone = torch.arange(len(row_of), device=row_of.device)
             read, column = torch.div(root, self.root.width, rounding_mode="floor"), root % self.root.width
             self.root.route(everyone, read, column, visits)
-            for step in reversed(self.ordered()):
-                if visits[step.index]:
-                    step.choose(state, Visits.join(visits[step.index]), choice)
-                    visits[step.index] = []
-        return choice.assignment
+            for layer in reversed(self.ordered()):
+                if visits[layer.index]:
+                    layer.choose(state, Visits.join(visits[layer.index]), trace)
+                    visits[layer.index] = []
+        return trace.assignment
 
     def rows_of(self, array: Units) -> list[tuple[int, int, int]]:
-        """For each region of an array of sums, its step, its row there and its first column.
+        """For each region of an array of sums, its layer, its row there and its first column.
 
         (-1, -1, 0) where the root does not need it.
         """
-        lowered = self._places[id(array)][1].rows[:, 0]
+        number = next(n for n, own in enumerate(self._circuit.arrays) if own is array)
+        lowered = self._places[number].rows[:, 0]
         rows, columns = self._now[lowered], self._shift[lowered]
-        step = np.where(rows < 0, -1, self.locations.step[rows])
-        row = np.where(rows < 0, -1, self.locations.row[rows])
-        return list(zip(step.tolist(), row.tolist(), columns.tolist(), strict=True))
+        layer = np.where(rows < 0, -1, self._locations.layer[rows])
+        row = np.where(rows < 0, -1, self._locations.row[rows])
+        return list(zip(layer.tolist(), row.tolist(), columns.tolist(), strict=True))
 
 
-def _locate(lowered: Lowered) -> Locations:
-    step = lowered.owners()
-    row = np.concatenate([np.arange(op.count) for op in lowered.operations])
-    return Locations(step, row, tuple(op.width for op in lowered.operations))
+def _bytes(memory: int | None) -> int:
+    if memory is None:
+        return DEFAULT_MEMORY
+    if not hasattr(memory, "__index__") or isinstance(memory, bool) or memory.__index__() < 1:
+        raise CircuitError(f"memory is a number of bytes, an integer >= 1, not {memory!r}: 512 MiB are 512 * 2**20")
+    return memory.__index__()
 
 
-def _last_readers(lowered: Lowered) -> list[list[int]]:
-    """For each step, the steps whose values nothing reads after it."""
-    owner = lowered.owners()
-    last: dict[int, int] = {}
-    for number, op in enumerate(lowered.operations):
-        for reads in op.reads():
-            for read in np.unique(owner[reads.rows.ravel()]).tolist():
-                last[read] = number
-    for read in np.unique(owner[lowered.root.rows.ravel()]).tolist():
-        last.pop(read, None)
-    done: list[list[int]] = [[] for _ in lowered.operations]
-    for read, number in last.items():
-        done[number].append(read)
-    return done
+def _names(circuit: Circuit) -> list[str]:
+    """A readable name for each parameter of a circuit, in order: where it first occurs."""
+    names: dict[int, str] = {}
+    counts: dict[str, int] = {}
+    for array in circuit.arrays:
+        kind = type(array).__name__.lower()
+        number = counts[kind] = counts.get(kind, -1) + 1
+        parameters = getattr(array, "parameters", None)
+        if isinstance(parameters, dict):
+            found = list(parameters.items())
+        else:
+            found = [(name, getattr(array, name)) for name in ("weights", "value") if hasattr(array, name)]
+        for name, parameter in found:
+            names.setdefault(id(parameter), f"{kind}{number}.{name}")
+    return [names[id(parameter)] for parameter in circuit.parameters()]
+
+
+def _plain() -> bool:
+    """Whether torch neither traces nor transforms what is computed."""
+    return torch._C._functorch.peek_interpreter_stack() is None and not torch.compiler.is_compiling()
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)

@@ -17,11 +17,11 @@ from pcircuits.evidence import EvidenceLike
 from pcircuits.memory import collector_paused
 from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
+from pcircuits.queries.conditional import Conditional, variables_of
 from pcircuits.queries.likelihood import log_prob, log_probability
 from pcircuits.queries.maximum import Completion, maximum
 from pcircuits.queries.moments import expectation, mean, moment, variance
 from pcircuits.queries.posteriors import posterior
-from pcircuits.queries.question import Engine, Question
 from pcircuits.queries.sampling import sample
 from pcircuits.queries.trained import trained_circuit
 
@@ -37,18 +37,18 @@ class Queries(ABC):
     """
 
     @abstractmethod
-    def _question(self) -> Question:
-        """What is asked of, and given."""
+    def _given(self) -> Conditional:
+        """What is asked: the model, the root that is meant, and what is known."""
 
     @property
     def variables(self) -> tuple[int | str, ...]:
         """The labels of the data's columns."""
-        return self._question().engine.circuit.variables
+        return self._given().columns.labels
 
     @property
     def circuit(self) -> Circuit:
         """The symbolic circuit that is asked."""
-        return self._question().engine.circuit
+        return self._given().circuit_asked
 
     def log_prob(self, x: EvidenceLike) -> Tensor:
         """log p(x), (B,); missing values are summed or integrated out; (B, C) for several roots.
@@ -59,27 +59,27 @@ class Queries(ABC):
 
         **Raises** `EvidenceError` for values outside a variable's states, shapes, infinities, and contradictions.
         """
-        return log_prob(self._question(), x)
+        return log_prob(self._given(), x)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n samples, (n, D), or (n, B, D) given B rows of evidence."""
-        return sample(self._question(), n, generator)
+        return sample(self._given(), n, generator)
 
     def mean(self) -> Tensor:
         """E[X_v], (D,), or (B, D) given evidence."""
-        return mean(self._question())
+        return mean(self._given())
 
     def variance(self) -> Tensor:
         """Var[X_v], (D,), or (B, D) given evidence."""
-        return variance(self._question())
+        return variance(self._given())
 
     def moment(self, k: int) -> Tensor:
         """E[X_v ** k], (D,), or (B, D) given evidence."""
-        return moment(self._question(), k)
+        return moment(self._given(), k)
 
     def expectation(self, f: Callable[[Tensor], Tensor]) -> Tensor:
         """E[f(X_v)] for each variable, (D,), or (B, D) given evidence; `f` acts elementwise."""
-        return expectation(self._question(), f)
+        return expectation(self._given(), f)
 
     def probability(self, lower: object, upper: object) -> Tensor:
         """P(lower <= X <= upper), one number, or (B,); a closed box with ends that may be infinite.
@@ -93,7 +93,7 @@ class Queries(ABC):
 
         Of the normalised distribution; add `log_prob` of a row of NaN for the mass under an unnormalised circuit.
         """
-        return log_probability(self._question(), lower, upper)
+        return log_probability(self._given(), lower, upper)
 
     def map(self, exact: bool = True) -> Completion:
         """The most probable values of what is missing; see `Completion`.
@@ -101,56 +101,48 @@ class Queries(ABC):
         **Raises** `PropertyError` where the circuit is not deterministic, unless `exact=False`: then a completion with
         an upper bound on the log-probability of every other.
         """
-        return maximum(self._question(), exact)
+        return maximum(self._given(), exact)
 
     def posterior(self, units: Units | Combination | Unit) -> Tensor:
         """P(a sum unit is used, and takes its input a | given): (A,) or (B, A) for one unit, (B, R, O, A) for an array.
 
         For the root of a mixture, the posterior of its components. Rows add to the probability that the unit is used.
         """
-        return posterior(self._question(), units)
+        return posterior(self._given(), units)
 
     def given(self, evidence: EvidenceLike) -> Conditioned:
         """The model given evidence, which answers every query again; the first pass on the evidence is kept for them.
 
         **Raises** `EvidenceError` naming the rows whose evidence has probability zero.
         """
-        question = self._question()
-        known = question.engine.read(evidence)
-        if question.evidence is not None:
-            known = question.evidence.join(known, question.engine.variables)
-        return Conditioned(Question(question.engine, question.root, known).evaluated())
+        return Conditioned(*self._given().with_evidence(evidence))  # type: ignore[arg-type]
 
     def root(self, index: int | Tensor) -> Conditioned:
         """The model with one of its roots: an int, or (B,) integers, one for each row."""
-        question = self._question()
-        count = question.engine.circuit.num_roots
+        given = self._given()
+        count = given.circuit_asked.num_roots
         try:
-            chosen = torch.as_tensor(index, device=question.engine.device)
+            chosen = torch.as_tensor(index, device=given.device)
         except (TypeError, ValueError, RuntimeError) as error:
             raise CircuitError(f"a root is an int, or (B,) integers, not {index!r}") from error
         if chosen.ndim > 1 or chosen.dtype.is_floating_point or chosen.dtype == torch.bool:
             raise CircuitError(f"a root is an int, or (B,) integers, not {index!r}")
         if bool(((chosen < 0) | (chosen >= count)).any()):
             raise CircuitError(f"root {index!r} does not exist: the circuit has {count}, numbered from 0")
-        return Conditioned(Question(question.engine, chosen.to(torch.int64), question.evidence, question.kept))
+        return Conditioned(*given.with_root(chosen.to(torch.int64)))  # type: ignore[arg-type]
 
 
-class Conditioned(Queries):
+class Conditioned(Conditional, Queries):
     """A model given evidence, or from one of its roots; made by `given` and `root`."""
 
-    def __init__(self, question: Question) -> None:
-        self._asked = question
-
-    def _question(self) -> Question:
-        engine = self._asked.engine
-        if not engine.current:
-            like = engine.program.like
+    def _given(self) -> Conditional:
+        like = self.program.like
+        if (self.dtype, self.device) != (like.dtype, like.device):
             raise CircuitError(
-                f"the model was in {engine.dtype} on {engine.device} when this was asked of it, and is now in {like.dtype} on "
+                f"the model was in {self.dtype} on {self.device} when this was asked of it, and is now in {like.dtype} on "
                 f"{like.device}: ask for given(...), or root(...), again"
             )
-        return self._asked
+        return self
 
 
 class CompiledCircuit(nn.Module, Queries):
@@ -160,16 +152,10 @@ class CompiledCircuit(nn.Module, Queries):
         super().__init__()
         self._circuit = circuit
         self.program = program
-        self._built: Engine | None = None
+        self._columns = variables_of(circuit)
 
-    def _question(self) -> Question:
-        return Question(self._engine(), None, None)
-
-    def _engine(self) -> Engine:
-        """The engine for the dtype and device that the module has now."""
-        if self._built is None or not self._built.current:
-            self._built = Engine(self._circuit, self.program)
-        return self._built
+    def _given(self) -> Conditional:
+        return Conditional(self._circuit, self.program, self._columns)
 
     def forward(self, x: EvidenceLike) -> Tensor:
         """`log_prob`, so that the model composes with what calls modules."""
@@ -185,11 +171,11 @@ class CompiledCircuit(nn.Module, Queries):
         for shared in (self._circuit, *self._circuit.arrays, *self._circuit.parameters(), *sources):
             memo[id(shared)] = shared
         twin = memo[id(self)] = type(self).__new__(type(self))
-        twin.__dict__.update(copy.deepcopy({**self.__dict__, "_built": None}, memo))
+        twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return twin
 
     def extra_repr(self) -> str:
-        return f"{self._circuit!r}, {len(self.program.steps)} steps"
+        return f"{self._circuit!r}, {len(self.program.layers)} layers"
 
 
 @collector_paused()

@@ -14,7 +14,7 @@ from pcircuits.circuit.units import Input
 from pcircuits.errors import EvidenceError, ScopeError
 from pcircuits.evidence import Evidence, EvidenceLike
 from pcircuits.parameters import Source, Sourced
-from pcircuits.queries.question import require_possible, variables_of
+from pcircuits.queries.conditional import require_possible, variables_of
 
 __all__ = ["condition"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.memory import naming_the_bound
-from pcircuits.program.reports import Density, Mode
-from pcircuits.program.steps.step import Chooser
-from pcircuits.queries.question import Question
+from pcircuits.program.layers.layer import Selector
+from pcircuits.program.leaf_functions import Mode
+from pcircuits.program.passes import evaluate
+from pcircuits.queries.conditional import Conditional
 
 __all__ = ["Completion", "maximum"]
 
@@ -35,7 +35,7 @@ class Completion:
     exact: Tensor
 
 
-class _Largest(Chooser):
+class _Largest(Selector):
     def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
         largest = scores.argmax(-1)
         return largest if group is None else largest[group]
@@ -44,44 +44,60 @@ class _Largest(Chooser):
         return family.mode(x, observed, parameters)
 
 
-def maximum(question: Question, exact: bool) -> Completion:
+def maximum(given: Conditional, exact: bool) -> Completion:
     """The completion found by a pass of maxima.
 
     With `exact`, the circuit must be deterministic: then the pass finds a most probable completion (Choi et al. 2020,
     section 6). Without, the completion is one candidate; its bound is a pass with modes at the missing leaves, maxima
-    at the sums that were proved deterministic, and sums at all others.
+    at the sums that were proved deterministic, and sums at all others. All passes compute in float64, so that bound and
+    value meet only where they are one number up to the rounding of these passes.
 
     **Raises** `PropertyError` with `exact` on a circuit that was not shown to be deterministic.
     """
-    question.one_root("map")
-    engine = question.engine
+    given.one_root("map")
     if exact:
-        engine.circuit.check().deterministic.require(
+        given.circuit_asked.check().deterministic.require(
             "map", "Ask map(exact=False) for a completion with an upper bound on the most probable one."
         )
-    known = question.known()
-    roots = question.roots(known.rows)
-    everywhere = [True] * len(engine.program.steps)
-    parts: list[tuple[Tensor, ...]] = []
-    with torch.no_grad(), naming_the_bound("map", engine.program.memory):
-        for rows in engine.chunks(known.rows):
-            some, chosen = Evidence(known.x[rows], known.observed[rows]), roots[rows]
-            total, _ = question.up(some, chosen)
-            _, state = engine.program.up(Mode(some.x, some.observed), everywhere)
-            row_of = torch.arange(some.rows, device=some.x.device)
-            best = engine.program.choose(state, chosen, row_of, some.x, some.observed, _Largest())
-            value = engine.log_values("map", Density(best, torch.ones_like(some.observed)))
-            bound = engine.log_values("map", Mode(some.x, some.observed), engine.deterministic_sums)
-            at = chosen.unsqueeze(1)
-            parts.append((best, value.gather(1, at)[:, 0], bound.gather(1, at)[:, 0], total))
-    if not parts:
+    known = given.known()
+    if not known.rows:
         empty = known.x.new_zeros(0)
         return Completion(known.x, empty, empty, empty > 0)
-    best, value, bound, total = (torch.cat(column) for column in zip(*parts, strict=True))
-    slack = 64 * torch.finfo(engine.dtype).eps * (1 + value.abs() + len(engine.program.steps))
-    met = bound <= value + slack
-    bound = torch.maximum(bound, value) - total  # rounding may put the bound just below the value it bounds
-    value = value - total
-    if question.batched:
+    roots, at = given.roots(known.rows), given.roots(known.rows).unsqueeze(1)
+    with torch.no_grad(), naming_the_bound("map", given.program.memory):
+        total = torch.stack(given.log_known())
+        best = _candidates(given, roots)
+        everything = torch.ones_like(known.observed)
+        value = torch.stack(evaluate(given.program, Mode(best, everything)))
+        bound = torch.stack(evaluate(given.program, Mode(known.x, known.observed), given.deterministic_sums))
+        value, bound = (found.gather(2, at.expand(2, -1, -1)).squeeze(2) for found in (value, bound))
+        gap = (bound[0] - value[0]) + (bound[1] - value[1])
+        met = gap <= _rounding(given, value.sum(0))
+        value = given.to_natural((value - total).sum(0))
+        bound = torch.maximum(given.to_natural((bound - total).sum(0)), value)  # rounding may put it just below
+    if given.batched:
         return Completion(best, value, bound, met)
     return Completion(best[0], value[0], bound[0], met[0])
+
+
+def _candidates(given: Conditional, roots: Tensor) -> Tensor:
+    """The completions of all rows that passes of maxima choose, (B, D)."""
+    program, known = given.program, given.known()
+    prepared = program.prepare(logs=True)
+    size = max(1, (program.rows_together(keep=True) or 4 * known.rows) // 4)
+    everywhere = [True] * len(program.layers)
+    parts = []
+    for begin in range(0, known.rows, size):
+        rows = slice(begin, begin + size)
+        x, observed = known.x[rows], known.observed[rows]
+        state = program.up(Mode(x, observed), prepared, everywhere, keep=True, rows=rows)
+        row_of = torch.arange(len(x), device=x.device)
+        parts.append(program.choose(state, roots[rows], row_of, x, observed, _Largest()))
+    return torch.cat(parts)
+
+
+def _rounding(given: Conditional, value: Tensor) -> Tensor:
+    """How far apart rounding can put a value and the bound that it meets: steps of logarithms, and sums of leaves."""
+    eps = torch.finfo(torch.float64).eps
+    terms = sum(not layer.gathers() for layer in given.program.ordered()) * len(given.columns.labels)
+    return eps * (256 * (1 + len(given.program.layers)) + 4 * value.abs() + 64 * terms)

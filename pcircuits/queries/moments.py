@@ -11,8 +11,9 @@ from torch import Tensor
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.steps.step import Reader
-from pcircuits.queries.question import Question
+from pcircuits.program.layers.layer import Flows
+from pcircuits.program.state import State
+from pcircuits.queries.conditional import Conditional
 
 __all__ = ["expectation", "mean", "moment", "variance"]
 
@@ -22,14 +23,14 @@ CANCELLED = 1e-6
 OfUnits = Callable[[AbstractFamily, Tensor, Tensor, Parameters], Tensor]
 
 
-class _Weighted(Reader):
+class _Weighted(Flows):
     """Σ_u flow_u · q_u for each variable, (B, D): q is what a leaf unit expects."""
 
     def __init__(self, known: Evidence, quantity: OfUnits) -> None:
         self.known, self.quantity = known, quantity
         self.total = torch.zeros_like(known.x)
 
-    def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+    def leaves(self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
         regions, arity, size = columns.shape
         if size == 1:
             nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
@@ -59,14 +60,14 @@ def _weighed(flow: Tensor, units: Tensor) -> Tensor:
     return total
 
 
-class _Spread(Reader):
+class _Spread(Flows):
     """Σ_u flow_u · (var_u + (mean_u − mean)²) for each variable, (B, D)."""
 
     def __init__(self, known: Evidence, mean: Tensor) -> None:
         self.known, self.mean = known, mean
         self.total = torch.zeros_like(mean)
 
-    def leaves(self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+    def leaves(self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
         left = torch.ones(columns.shape[:2], dtype=torch.bool, device=columns.device)
         if columns.shape[2] == 1:
             left = self._by_products(family, columns[..., 0], parameters, flow)
@@ -110,48 +111,47 @@ class _Spread(Reader):
         self.total.index_add_(1, columns, (flow.unsqueeze(-1) * spread).sum(1))
 
 
-def _weighted(question: Question, query: str, quantity: OfUnits, of_value: Callable[[Tensor], Tensor]) -> Tensor:
+def _weighted(given: Conditional, query: str, quantity: OfUnits, of_value: Callable[[Tensor], Tensor]) -> Tensor:
     """Σ_u flow_u · q_u for missing variables, and the function of its value for those that were observed."""
 
-    def answer(known: Evidence, roots: Tensor) -> Tensor:
-        _, state = question.up(known, roots)
-        reader = _Weighted(known, quantity)
-        question.engine.program.down(state, question.flow(roots), reader)
-        return torch.where(known.observed, of_value(known.x), reader.total)
+    def answer(state: State, known: Evidence, roots: Tensor) -> Tensor:
+        wide = Evidence(known.x.to(state.dtype), known.observed)
+        reader = _Weighted(wide, quantity)
+        given.program.down(state, given.flow(roots), reader)
+        return torch.where(known.observed, of_value(wide.x), reader.total)
 
     with torch.no_grad():
-        return question.each(query, answer)
+        return given.each(query, answer)
 
 
-def mean(question: Question) -> Tensor:
+def mean(given: Conditional) -> Tensor:
     """E[X_v | given], (B, D)."""
-    return _weighted(question, "mean", lambda f, x, o, p: f.moment(1, x, o, p), lambda x: x)
+    return _weighted(given, "mean", lambda f, x, o, p: f.moment(1, x, o, p), lambda x: x)
 
 
-def moment(question: Question, order: int) -> Tensor:
+def moment(given: Conditional, order: int) -> Tensor:
     """E[X_v ** order | given], (B, D)."""
     if not hasattr(order, "__index__") or isinstance(order, bool) or index(order) < 1:
         raise CircuitError(f"the order of a moment is an integer >= 1, not {order!r}")
     k = index(order)
-    return _weighted(question, "moment", lambda f, x, o, p: f.moment(k, x, o, p), lambda x: x**k)
+    return _weighted(given, "moment", lambda f, x, o, p: f.moment(k, x, o, p), lambda x: x**k)
 
 
-def expectation(question: Question, f: Callable[[Tensor], Tensor]) -> Tensor:
+def expectation(given: Conditional, f: Callable[[Tensor], Tensor]) -> Tensor:
     """E[f(X_v) | given] for each variable, (B, D); `f` acts elementwise."""
-    return _weighted(question, "expectation", lambda family, x, o, p: family.expectation(f, x, o, p), f)
+    return _weighted(given, "expectation", lambda family, x, o, p: family.expectation(f, x, o, p), f)
 
 
-def variance(question: Question) -> Tensor:
+def variance(given: Conditional) -> Tensor:
     """Var[X_v | given], (B, D): Σ_u flow_u · (var_u + (mean_u − mean)²), never a difference of moments."""
 
-    def answer(known: Evidence, roots: Tensor) -> Tensor:
-        _, state = question.up(known, roots)
-        flow = question.flow(roots)
-        first = _Weighted(known, lambda f, x, o, p: f.moment(1, x, o, p))
-        question.engine.program.down(state, flow, first)
-        reader = _Spread(known, first.total)
-        question.engine.program.down(state, flow, reader)
+    def answer(state: State, known: Evidence, roots: Tensor) -> Tensor:
+        wide, flow = Evidence(known.x.to(state.dtype), known.observed), given.flow(roots)
+        first = _Weighted(wide, lambda f, x, o, p: f.moment(1, x, o, p))
+        given.program.down(state, flow, first)
+        reader = _Spread(wide, first.total)
+        given.program.down(state, flow, reader)
         return torch.where(known.observed, 0.0, reader.total)
 
     with torch.no_grad():
-        return question.each("variance", answer)
+        return given.each("variance", answer)

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import CircuitError
-from pcircuits.evidence import Evidence
 from pcircuits.families.draws import uniform
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.memory import naming_the_bound
-from pcircuits.program.steps.step import Chooser
-from pcircuits.queries.question import Question
+from pcircuits.program.layers.layer import Selector
+from pcircuits.program.state import State
+from pcircuits.queries.conditional import Conditional
 
 __all__ = ["Draw", "sample"]
 
 
-class Draw(Chooser):
+class Draw(Selector):
     """Choices in proportion, from an explicit generator; results depend on its seed alone."""
 
     def __init__(self, generator: torch.Generator | None) -> None:
@@ -27,10 +26,7 @@ class Draw(Chooser):
 
     def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
         peak = scores.amax(-1, keepdim=True)
-        return self._pick((scores - torch.where(torch.isfinite(peak), peak, 0.0)).to(torch.float64).exp(), group)
-
-    def pick_linear(self, scores: Tensor) -> Tensor:
-        return self._pick(scores, None)
+        return self._pick(torch.exp2((scores - torch.where(torch.isfinite(peak), peak, 0.0)).to(torch.float64)), group)
 
     def pick_state(self, cumulative: Callable[[], Tensor], unit: Tensor) -> Tensor:
         table = cumulative()
@@ -66,32 +62,45 @@ def _bisected(cumulative: Tensor, unit: Tensor, level: Tensor) -> Tensor:
     return torch.minimum(below, above)
 
 
-def sample(question: Question, n: int, generator: torch.Generator | None) -> Tensor:
+def sample(given: Conditional, n: int, generator: torch.Generator | None) -> Tensor:
     """n samples of each row given: (n, B, D), or (n, D) where nothing is given."""
-    question.one_root("sample")
-    if not hasattr(n, "__index__") or index(n) < 0:
+    given.one_root("sample")
+    if not hasattr(n, "__index__") or isinstance(n, bool) or index(n) < 0:
         raise CircuitError(f"the number of samples is an integer >= 0, not {n!r}")
     n = index(n)
-    known = question.known()
-    roots = question.roots(known.rows)
+    known = given.known()
     draw = Draw(generator)
-    parts = []
-    with torch.no_grad(), naming_the_bound("sample", question.engine.program.memory):
-        for rows in question.engine.chunks(known.rows):
-            parts.append(_of_rows(question, Evidence(known.x[rows], known.observed[rows]), roots[rows], n, draw))
-    samples = torch.cat(parts, 1) if parts else known.x.new_zeros((n, 0, known.x.shape[1]))
-    return samples if question.batched else samples[:, 0]
+    samples = known.x.new_zeros((n, *known.x.shape))
+    if known.rows:
+        for state, some, roots, good in given.passes("sample"):
+            rows = good.nonzero().squeeze(1)
+            drawn = _of_rows(given, state, roots, rows, n, draw, some.x, some.observed)
+            if len(rows) == known.rows:
+                samples = drawn
+            else:
+                everyone = torch.arange(known.rows, device=rows.device)
+                samples[:, everyone[state.rows][rows]] = drawn
+    return samples if given.batched else samples[:, 0]
 
 
-def _of_rows(question: Question, known: Evidence, roots: Tensor, n: int, draw: Draw) -> Tensor:
-    """(n, B, D) for rows that fit the bound on memory; samples are drawn in pieces that do."""
-    program = question.engine.program
-    _, state = question.up(known, roots)
-    row_of = torch.arange(known.rows, device=roots.device).repeat(n)
-    size = max(1, program.memory // (256 * max(1, known.x.shape[1]))) if program.chunked else max(1, len(row_of))
-    parts = []
-    for begin in range(0, len(row_of), size):
-        rows = row_of[begin : begin + size]
-        parts.append(program.choose(state, roots[rows], rows, known.x[rows], known.observed[rows], draw))
-    flat = torch.cat(parts) if parts else known.x.new_zeros((0, known.x.shape[1]))
-    return flat.view(n, known.rows, known.x.shape[1])
+def _of_rows(
+    given: Conditional,
+    state: State,
+    roots: Tensor,
+    rows: Tensor,
+    n: int,
+    draw: Draw,
+    x: Tensor,
+    observed: Tensor,
+) -> Tensor:
+    """(n, b, D) for chosen rows of a pass; samples are drawn in pieces that fit the bound on memory."""
+    program = given.program
+    row_of = rows.repeat(n)
+    size = max(1, program.memory // (256 * max(1, x.shape[1]))) if program.chunked else max(1, len(row_of))
+    parts = [
+        program.choose(state, roots[some], some, x[some], observed[some], draw)
+        for some in torch.split(row_of, size)
+        if len(some)
+    ]
+    flat = torch.cat(parts) if parts else x.new_zeros((0, x.shape[1]))
+    return flat.view(n, len(rows), x.shape[1])

@@ -16,7 +16,7 @@ __all__ = ["trained_circuit"]
 
 def trained_circuit(circuit: Circuit, program: Program) -> Circuit:
     """The circuit with trained parameters; ties stay ties, and parameters that did not change stay the same objects."""
-    now = program.trained()
+    now = program.stored.trained()
     sources: dict[int, nn.Module] = {}
 
     def parameter(original: Parameter) -> Parameter:

@@ -1,4 +1,4 @@
-"""Fold: operations of one kind, shape and depth become one, their rows stacked."""
+"""Fold: nodes of one kind, shape and depth become one, their rows stacked."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from collections.abc import Hashable
 
 import numpy as np
 
-from pcircuits.program.operations import Lowered, Operation
-from pcircuits.program.rewrites.renumber import reordered
+from pcircuits.program.plan import Node, Plan
 
 __all__ = ["fold"]
 
 
-def fold(lowered: Lowered) -> Lowered:
-    """The same rows in fewer operations."""
-    groups: dict[Hashable, list[Operation]] = {}
-    for op in lowered.operations:
-        groups.setdefault((op.depth, op.signature()), []).append(op)
-    ordered = sorted(groups.values(), key=lambda group: group[0].depth)
-    moved = [np.concatenate([np.arange(op.first, op.first + op.count) for op in group]) for group in ordered]
-    return reordered(lowered, [first.stacked(others) for first, *others in ordered], moved)
+def fold(plan: Plan) -> Plan:
+    """The same rows in fewer nodes."""
+    groups: dict[Hashable, list[Node]] = {}
+    depth_of: dict[Hashable, int] = {}
+    for number, (node, depth) in enumerate(zip(plan.nodes, plan.depths(), strict=True)):
+        own = number if "source" in node.rows else None  # a source is asked for what it makes as a whole
+        key = (depth, node.signature(), own)
+        groups.setdefault(key, []).append(node)
+        depth_of[key] = depth
+    ordered = [groups[key] for key in sorted(groups, key=lambda key: depth_of[key])]
+    moved = [np.concatenate([np.arange(n.first, n.first + n.count) for n in group]) for group in ordered]
+    return plan.reordered([first.stacked(others) for first, *others in ordered], moved)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from pcircuits.program.operations import Lowered
-from pcircuits.program.rewrites.renumber import reordered
+from pcircuits.program.plan import Plan
 
 __all__ = ["prune"]
 
 
-def prune(lowered: Lowered) -> Lowered:
-    """The same program without the rows that the root does not depend on."""
-    used = np.zeros(lowered.total_rows, bool)
-    used[lowered.root.rows.ravel()] = True
-    operations, moved = [], []
-    for op in reversed(lowered.operations):
-        keep = np.flatnonzero(used[op.first : op.first + op.count])
+def prune(plan: Plan) -> Plan:
+    """The same plan without the rows that the root does not depend on."""
+    used = np.zeros(plan.total_rows, bool)
+    used[plan.root.rows.ravel()] = True
+    nodes, moved = [], []
+    for node in reversed(plan.nodes):
+        keep = np.flatnonzero(used[node.first : node.first + node.count])
         if len(keep):
-            kept = op if len(keep) == op.count else op.take(keep)
-            for reads in kept.reads():
-                used[reads.rows.ravel()] = True
-            operations.append(kept)
-            moved.append(op.first + keep)
-    if used.all():
-        return lowered
-    return reordered(lowered, operations[::-1], moved[::-1])
+            kept = node if len(keep) == node.count else node.take(keep)
+            for edges in kept.edges():
+                used[edges.rows.ravel()] = True
+            nodes.append(kept)
+            moved.append(node.first + keep)
+    return plan if used.all() else plan.reordered(nodes[::-1], moved[::-1])

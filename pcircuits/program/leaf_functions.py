@@ -1,23 +1,24 @@
-"""What leaves report to an upward pass: a density or 1, the mass of an interval, or a mode."""
+"""Leaf functions: what input units evaluate to in a pass: a density or 1, the mass of an interval, or a mode."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from pcircuits.families.interface import AbstractFamily, Parameters
 
-__all__ = ["Box", "Density", "Mode", "Report"]
+__all__ = ["Box", "Density", "LeafFunction", "Mode"]
 
 
-class Report(ABC):
-    """A question to the leaves, for B rows: the tensors (B, D) it depends on, and the answer for gathered entries."""
+class LeafFunction(ABC):
+    """What leaves evaluate to, for B rows: the tensors (B, D) it depends on, and the answer for gathered entries."""
 
-    bounded: ClassVar[bool] = True
-    """Whether answers are finite, or -inf; a mode's density may be +inf."""
+    wide: ClassVar[bool] = True
+    """Whether answers need probabilities in float64, since it is not their logs that leaves compute with."""
 
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
@@ -28,11 +29,16 @@ class Report(ABC):
         """log values (...), from the gathered evidence, each (..., size), and parameters (..., *event)."""
 
     @abstractmethod
-    def take(self, rows: slice | Tensor) -> Report:
+    def take(self, rows: slice | Tensor) -> LeafFunction:
         """The same question for some of the rows."""
 
+    def to(self, dtype: torch.dtype) -> Self:
+        """The same question with its numbers in another dtype."""
+        moved = (t.to(dtype) if t.dtype.is_floating_point else t for t in self.tensors())
+        return type(self)(*moved)
+
     @abstractmethod
-    def blank(self) -> Report:
+    def blank(self) -> LeafFunction:
         """The question about one row of which nothing is known."""
 
     @property
@@ -42,8 +48,10 @@ class Report(ABC):
 
 
 @dataclass(frozen=True)
-class Density(Report):
+class Density(LeafFunction):
     """log p(x) where x is observed, 0 where it is missing."""
+
+    wide: ClassVar[bool] = False
 
     x: Tensor
     observed: Tensor
@@ -63,10 +71,8 @@ class Density(Report):
 
 
 @dataclass(frozen=True)
-class Mode(Report):
+class Mode(LeafFunction):
     """log p(x) where x is observed, the largest log p elsewhere."""
-
-    bounded: ClassVar[bool] = False
 
     x: Tensor
     observed: Tensor
@@ -86,7 +92,7 @@ class Mode(Report):
 
 
 @dataclass(frozen=True)
-class Box(Report):
+class Box(LeafFunction):
     """log p(x) where x is observed, the log mass of [lower, upper] elsewhere; bounds are ignored where x is observed."""
 
     x: Tensor

@@ -1,0 +1,302 @@
+"""Wiring at run time: slices where rows lie together, one gather for each layer read where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pcircuits.program.numbers import TINY, from_logs, rebased, unflatten
+from pcircuits.program.plan import Edges, Index, Plan
+from pcircuits.program.state import State
+
+__all__ = ["Gather", "Locations", "Visits"]
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Units that samples pass through: for each visit its sample, its row of a layer, and its column."""
+
+    sample: Tensor
+    row: Tensor
+    column: Tensor
+
+    def where(self, mask: Tensor) -> Visits:
+        """The visits that a mask selects."""
+        return Visits(self.sample[mask], self.row[mask], self.column[mask])
+
+    def batches(self, size: int) -> Iterator[Visits]:
+        """The visits, at most `size` at a time."""
+        for begin in range(0, len(self.sample), size):
+            some = slice(begin, begin + size)
+            yield Visits(self.sample[some], self.row[some], self.column[some])
+
+    @staticmethod
+    def join(parts: Sequence[Visits]) -> Visits:
+        """Several lists of visits as one."""
+        if len(parts) == 1:
+            return parts[0]
+        fields = ("sample", "row", "column")
+        return Visits(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
+
+
+@dataclass(frozen=True)
+class Locations:
+    """For each row of a program, the layer that computes it and its place there; for each layer, what readers need.
+
+    `sole` says that each of a layer's rows is read as a whole, and once; `by_unit` that single units of it are read;
+    `logs` and `normal`, filled while layers are made, that its numbers are logarithms in every pass, and that scaled
+    numbers of a row add up to a number near 1.
+    """
+
+    layer: Index
+    row: Index
+    widths: tuple[int, ...]
+    counts: tuple[int, ...]
+    sole: tuple[bool, ...]
+    by_unit: tuple[bool, ...]
+    logs: list[bool] = field(default_factory=list)
+    normal: list[bool] = field(default_factory=list)
+
+    @staticmethod
+    def of(plan: Plan) -> Locations:
+        """Where the rows of a plan are."""
+        layer = plan.owners()
+        row = np.concatenate([np.arange(node.count) for node in plan.nodes])
+        readers = plan.readers()
+        unit = np.zeros(len(plan.nodes), bool)
+        for edges in (plan.root, *(edges for node in plan.nodes for edges in node.edges())):
+            if edges.columns is not None:
+                unit[layer[edges.rows.ravel()]] = True
+        once = [bool((readers[n.first : n.first + n.count] == 1).all()) for n in plan.nodes]
+        return Locations(
+            layer,
+            row,
+            tuple(n.width for n in plan.nodes),
+            tuple(n.count for n in plan.nodes),
+            tuple(o and not u for o, u in zip(once, unit.tolist(), strict=True)),
+            tuple(unit.tolist()),
+        )
+
+
+class Gather(nn.Module):
+    """Reads whole rows (n), or single units (n, K), of earlier layers."""
+
+    order: Tensor
+    permutation: Tensor
+    layer: Tensor
+    row: Tensor
+    column: Tensor
+    entries: Tensor
+
+    def __init__(self, edges: Edges, locations: Locations, device: torch.device | None) -> None:
+        super().__init__()
+        rows = edges.rows.reshape(-1)
+        self.count = edges.rows.shape[0] * edges.rows.shape[1]
+        self.by_unit = edges.columns is not None
+        self.width = edges.rows.shape[2] if self.by_unit else locations.widths[locations.layer[rows[0]]]
+        columns = np.zeros_like(rows) if edges.columns is None else edges.columns.reshape(-1)
+        layer, row = locations.layer[rows], locations.row[rows]
+        self.sources = tuple(int(s) for s in np.unique(layer))
+        self.counts = tuple(locations.counts[s] for s in self.sources)
+        self.widths = tuple(locations.widths[s] for s in self.sources)
+        self.sole = tuple(locations.sole[s] for s in self.sources)
+        self.in_logs = tuple(locations.logs[s] for s in self.sources)
+        self.span = _straight(rows)
+        order = []
+        self.spans: list[slice | None] = []
+        for number, source in enumerate(self.sources):
+            here = np.flatnonzero(layer == source)
+            order.append(here)
+            self.spans.append(None if self.by_unit else _straight(row[here]))
+            self._index(f"rows_{number}", row[here], device)
+            self._index(f"columns_{number}", columns[here], device)
+        joined = np.concatenate(order)
+        self.in_order = bool((np.diff(joined) == 1).all())
+        for name, values in (("permutation", np.argsort(joined, kind="stable")), ("order", joined), ("entries", rows)):
+            self._index(name, values, device)
+        for name, values in (("layer", layer), ("row", row), ("column", columns)):
+            self._index(name, values, device)
+
+    def _index(self, name: str, values: Index, device: torch.device | None) -> None:
+        self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(values), device=device), persistent=False)
+
+    def _buffer(self, name: str, number: int) -> Tensor:
+        return getattr(self, f"{name}_{number}")  # type: ignore[no-any-return]
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """What belongs to rows of the program, (rows, B), for the rows read."""
+        return values[self.span] if self.span is not None else values.index_select(0, self.entries)
+
+    def gather(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Numbers (n, B, K), exponents (n, B), and bounds on the errors of numbers where they are scaled."""
+        exponent = self.of_rows(state.exponent)
+        slack = None if state.logs else self.of_rows(state.slack)
+        convert = not state.logs and any(self.in_logs)
+        parts = []
+        for number, source in enumerate(self.sources):
+            part = self._part(number, state.numbers[source])
+            parts.append(torch.log2(part.double()) if convert and not self.in_logs[number] else part)
+        numbers = self._joined(parts)
+        if self.by_unit:
+            return self._one_exponent(state, numbers, exponent, slack, state.logs or convert)
+        if convert:
+            numbers, raised = from_logs(numbers)
+            assert slack is not None
+            slack = slack.clone()
+            slack[:, 1] += TINY[state.dtype]
+            return numbers.to(state.dtype), exponent + raised, slack
+        return numbers, exponent, slack
+
+    def raw(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        """Base-2 logs of the units read, (B, n·K), in float64; their exponents and bounds on relative errors, likewise."""
+        parts = []
+        for number, source in enumerate(self.sources):
+            part = self._part(number, state.numbers[source])
+            parts.append(part.double() if state.logs or self.in_logs[number] else torch.log2(part.double()))
+        numbers, exponent = self._joined(parts), self.of_rows(state.exponent)
+        slack = exponent if state.logs else self._relative(state, numbers)
+        if self.by_unit:
+            return numbers.t(), exponent.t(), slack.t()
+        if exponent.ndim < 3:
+            exponent = exponent.unsqueeze(-1).expand_as(numbers)
+        slack = exponent if state.logs else slack
+        return numbers.transpose(0, 1).flatten(1), exponent.transpose(0, 1).flatten(1), slack.transpose(0, 1).flatten(1)
+
+    def _relative(self, state: State, logs: Tensor) -> Tensor:
+        """Bounds on the relative errors of numbers with these base-2 logs, (n, B, K) or (n·K, B)."""
+        slack = self.of_rows(state.slack)
+        relative, absolute = slack[:, 0], slack[:, 1]
+        if not self.by_unit:
+            relative, absolute = relative.unsqueeze(-1), absolute.unsqueeze(-1)
+        return relative + torch.where(absolute > 0, absolute * torch.exp2(-logs), 0.0)
+
+    def _part(self, number: int, values: Tensor | None) -> Tensor:
+        assert values is not None
+        if self.by_unit:
+            return values[self._buffer("rows", number), :, self._buffer("columns", number)]
+        span = self.spans[number]
+        if span is None:
+            return values.index_select(0, self._buffer("rows", number))
+        return values if (span.start, span.stop) == (0, len(values)) else values[span]
+
+    def _joined(self, parts: list[Tensor]) -> Tensor:
+        joined = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return joined if self.in_order else joined.index_select(0, self.permutation)
+
+    def _one_exponent(
+        self, state: State, numbers: Tensor, exponent: Tensor, slack: Tensor | None, logs: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Single units (n·K, B), brought to one exponent for each row of K of them."""
+        shape = (self.count, self.width)
+        numbers, exponents = (unflatten(t, 0, shape).transpose(1, 2) for t in (numbers, exponent))
+        if slack is not None:
+            slack = unflatten(slack, 0, shape).amax(1)
+        if self.width == 1 and not logs:
+            return numbers, exponents.squeeze(-1), slack
+        top = exponents.amax(-1)
+        base = torch.where(top == -torch.inf, 0.0, top)
+        apart = exponents - base.unsqueeze(-1)
+        if logs:
+            numbers, raised = (rebased if state.logs else from_logs)(numbers + apart)
+            numbers, top = numbers.to(state.dtype), base + raised
+        else:
+            numbers = numbers * torch.exp2(apart).to(numbers.dtype)
+        if slack is not None:
+            slack[:, 1] += TINY[state.dtype]
+        return numbers, top, slack
+
+    def scatter(self, flow: Tensor, flows: list[Tensor | None]) -> None:
+        """Add the flow (n, B, K) of what was read to the flows of the layers it was read from."""
+        whole = len(self.sources) == 1 and self.in_order and self.sole[0] and self.count == self.counts[0]
+        if whole and self.spans[0] is not None:
+            flows[self.sources[0]] = flow
+            return
+        flat = flow.transpose(1, 2).flatten(0, 1) if self.by_unit else flow
+        if not self.in_order:
+            flat = flat.index_select(0, self.order)
+        begin = 0
+        for number, source in enumerate(self.sources):
+            rows = self._buffer("rows", number)
+            part = flat[begin : begin + len(rows)]
+            begin += len(rows)
+            total = flows[source]
+            if total is None:
+                shape = (self.counts[number], flow.shape[1], self.widths[number])
+                total = flows[source] = flow.new_empty(shape) if self.sole[number] else flow.new_zeros(shape)
+            self._add(number, total, rows, part)
+
+    def _add(self, number: int, total: Tensor, rows: Tensor, part: Tensor) -> None:
+        span = self.spans[number]
+        if self.by_unit:
+            total.transpose(1, 2).index_put_((rows, self._buffer("columns", number)), part, accumulate=True)
+        elif span is not None:
+            total[span] = part if self.sole[number] else total[span] + part
+        elif self.sole[number]:
+            total.index_copy_(0, rows, part)
+        else:
+            total.index_add_(0, rows, part)
+
+    def route(self, sample: Tensor, read: Tensor, column: Tensor, visits: Sequence[list[Visits]]) -> None:
+        """Hand visits of what was read (entry `read` of n, column of K) to the layers it was read from."""
+        flat = read * self.width + column if self.by_unit else read
+        layer, row = self.layer[flat], self.row[flat]
+        unit = self.column[flat] if self.by_unit else column
+        for source in self.sources:
+            here = layer == source if len(self.sources) > 1 else slice(None)
+            part = Visits(sample[here], row[here], unit[here])
+            if len(part.sample):
+                visits[source].append(part)
+
+    def logs_at(self, state: State, read: Tensor, batch: Tensor) -> Tensor:
+        """Base-2 logs of the rows read, for chosen rows of data: entry `read` of n at row `batch` of B, (V, K)."""
+        if not self.by_unit:
+            numbers = self._at(state, read, batch, slice(None))
+            return numbers + state.exponent[self.entries[read], batch].unsqueeze(-1)
+        columns = torch.arange(self.width, device=read.device)
+        unit = (read.unsqueeze(1) * self.width + columns).flatten()
+        return self.unit_logs_at(state, read.repeat_interleave(self.width), batch.repeat_interleave(self.width), unit=unit).view(-1, self.width)  # fmt: skip  # noqa: E501
+
+    def unit_logs_at(
+        self, state: State, read: Tensor, batch: Tensor, column: Tensor | None = None, unit: Tensor | None = None
+    ) -> Tensor:
+        """Base-2 logs of single units read, for chosen rows of data, (V,)."""
+        if self.by_unit:
+            if unit is None:
+                assert column is not None
+                unit = read * self.width + column
+            entry, column = unit, self.column[unit]
+        else:
+            entry = read
+        assert column is not None
+        return self._at(state, entry, batch, column) + state.exponent[self.entries[entry], batch]
+
+    def _at(self, state: State, entry: Tensor, batch: Tensor, column: Tensor | slice) -> Tensor:
+        """Base-2 logs of numbers, in float64."""
+        layer, row = self.layer[entry], self.row[entry]
+        out: Tensor | None = None
+        for number, source in enumerate(self.sources):
+            values = state.numbers[source]
+            assert values is not None
+            here = slice(None) if len(self.sources) == 1 else layer == source
+            at = column if isinstance(column, slice) else column[here]
+            some = values[row[here], batch[here], at].double()
+            if not state.logs and not self.in_logs[number]:
+                some = torch.log2(some)
+            if len(self.sources) == 1:
+                return some
+            out = some.new_empty((len(entry), *some.shape[1:])) if out is None else out
+            out[here] = some
+        assert out is not None
+        return out
+
+
+def _straight(rows: Index) -> slice | None:
+    """The rows as a slice, where they follow each other."""
+    if len(rows) > 1 and not (np.diff(rows) == 1).all():
+        return None
+    return slice(int(rows[0]), int(rows[-1]) + 1)
+

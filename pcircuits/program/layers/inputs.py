@@ -1,0 +1,228 @@
+"""Layers without children: input units and constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pcircuits.families.finite import AbstractFinite
+from pcircuits.families.interface import Parameters
+from pcircuits.program.edges import Visits
+from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
+from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
+from pcircuits.program.leaf_functions import Density
+from pcircuits.program.numbers import FAR, LOG2E, TINY, from_logs, rebased
+from pcircuits.program.plan import Columns, Node
+from pcircuits.program.state import Prepared, State
+from pcircuits.program.stores import Store
+
+__all__ = ["LARGEST", "ConstantLayer", "InputLayer", "lost"]
+
+LARGEST = {torch.float32: 2.0**13, torch.float64: 2.0**31}
+"""How large the base-2 logs of units may be before rounding hides how units differ: by 1e-3 in float32, 1e-7 in float64."""
+
+WHOLE = 2.0**51
+"""Up to here sums of exponents are exact integers."""
+
+
+def lost(logs: Tensor, dtype: torch.dtype) -> Tensor:
+    """Whether rows of logs (..., K) are so far from 0 that what sets units apart is gone, (...)."""
+    found = logs.detach()
+    top = found.amax(-1)
+    far = torch.isfinite(top) & (top.abs() > LARGEST[dtype])
+    return far & ((found.amin(-1) < top) | (top.abs() > WHOLE))
+
+
+class InputLayer(Layer):
+    """Input units: row r is over the columns `columns[r]`."""
+
+    columns: Tensor
+
+    def __init__(self, index: int, node: Node, build: Build) -> None:
+        super().__init__(index, node, build)
+        self.leaves = LeafParameters(node, build, node.count)
+        self.family = self.leaves.family
+        self.chunked = build.chunked
+        self.in_logs = build.locations.by_unit[index]  # read unit by unit: each is then scaled
+        columns = node.rows["columns"]
+        assert isinstance(columns, Columns)
+        self.register_buffer("columns", torch.as_tensor(columns.index, device=build.device), persistent=False)
+
+    def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        if self._table_of(prepared) == "differentiable":
+            return {"table": self.leaves.log_table(prepared)}
+        return self.leaves.stored(prepared)
+
+    def _table_of(self, prepared: Prepared) -> str | None:
+        """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
+        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
+            return None
+        size = 16 * self.count * self.width * (self.family.states + 2)
+        if self.chunked and 2 * size > prepared.memory:
+            return None
+        return "differentiable" if self.leaves.tabulated() else "kept" if prepared.kept else None
+
+    def up(self, state: State) -> None:
+        if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:
+            self._look_up(state)
+            return
+        stored = state.prepared.of(self)
+        parts = [self._answers(state, state.leaf.tensors(), self.leaves.columns(state.prepared, stored, *span)) for span in self._ranges(state)]  # fmt: skip  # noqa: E501
+        self._put(state, parts[0] if len(parts) == 1 else torch.cat(parts, -1))
+
+    def _put(self, state: State, logs: Tensor) -> None:
+        logs = logs * LOG2E
+        if state.logs:
+            state.saved.setdefault("lost", []).append(lost(logs, torch.float64))
+            state.put(self, *rebased(logs))
+            return
+        gone = lost(logs, state.dtype)
+        slack = torch.stack([torch.where(gone, FAR, 0.0), torch.full_like(gone, 0 if self.width == 1 else TINY[state.dtype], dtype=state.dtype)], 1)  # fmt: skip  # noqa: E501
+        if self.in_logs:
+            numbers, exponent = rebased(logs.double())
+            state.put(self, numbers, exponent, slack)
+            return
+        state.put(self, *from_logs(logs), slack)
+
+    def _answers(self, state: State, tensors: tuple[Tensor, ...], parameters: Parameters) -> Tensor:
+        """Natural logs of the units of some columns, (R, B, n)."""
+        evidence = tuple(t[:, self.columns].transpose(0, 1).unsqueeze(2) for t in tensors)
+        spread = {name: value.unsqueeze(1) for name, value in parameters.items()}
+        values = state.leaf.answer(evidence, self.family, spread)
+        width = max(values.shape[-1], *(1 if v.ndim < 2 else v.shape[1] for v in parameters.values()))
+        return values.to(evidence[0].dtype).expand(self.count, state.leaf.rows, width)
+
+    def _ranges(self, state: State) -> list[tuple[int, int]]:
+        """What a source makes is asked for in ranges of columns."""
+        streamed = self.chunked and self.leaves.source is not None
+        most = state.memory // (4 * PARAMETER_BYTES * self.count * self.leaves.event)
+        return self.leaves.ranges(most if streamed else None)
+
+    def _entries(self, state: State) -> Tensor:
+        """The row of the table for each unit row and row of data, (R, B)."""
+        assert isinstance(self.family, AbstractFinite)
+        states = self.family.states
+        x, observed = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
+        entry = torch.where((x >= 0) & (x < states), x, float(states + 1)).long()
+        entry = torch.where(observed, entry, states)
+        rows = torch.arange(self.count, device=x.device) if self.leaves.place is None else self.leaves.place
+        return entry.add_((rows * (states + 2)).unsqueeze(1))
+
+    def _look_up(self, state: State) -> None:
+        """Rows of the table by the state observed."""
+        entry = self._entries(state)
+        if state.keep:
+            state.saved[self.index] = entry
+        numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
+        if torch.is_grad_enabled() and state.logs:
+            numbers = self._filled(state)[0]
+        found = numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width)
+        state.put(self, found, exponent[entry], slack[entry].transpose(1, 2))
+
+    def _filled(self, state: State) -> tuple[Tensor, Tensor]:
+        """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
+        found = state.prepared.of(self)
+        table = found["table"] if "table" in found else self.leaves.log_table(state.prepared)
+        by_state = table.transpose(1, 2).to(state.dtype) * LOG2E
+        missing = by_state.new_zeros((len(by_state), 1, self.width))
+        return rebased(torch.cat([by_state, missing, missing - torch.inf], 1).flatten(0, 1))
+
+    def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
+        logs, exponent = self._filled(state)
+        slack = logs.new_zeros((len(logs), 2))
+        slack[:, 0] = torch.where(lost(logs + exponent.unsqueeze(-1).to(logs.dtype), state.dtype), FAR, 0.0)
+        if self.width > 1:
+            slack[:, 1] = torch.where((logs > -torch.inf).all(-1) & (logs >= -100).all(-1), 0.0, TINY[state.dtype])
+        return (logs if state.logs or self.in_logs else torch.exp2(logs)), exponent, slack
+
+    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+        if to.gradients is not None:
+            self._gradient(state, flow, to)
+            return
+        stored = self.leaves.stored(state.prepared)
+        for begin, end in self._ranges(state):
+            parameters = self.leaves.columns(state.prepared, stored, begin, end)
+            spread = {name: value.unsqueeze(1) for name, value in parameters.items()}
+            to.leaves(state, self.family, self.columns.unsqueeze(1), spread, flow[..., begin:end])
+
+    def _gradient(self, state: State, flow: Tensor, to: Flows) -> None:
+        gradients = to.gradients
+        assert gradients is not None
+        found = state.prepared.of(self)
+        if "table" in found:
+            if gradients.wants(self, "table"):
+                stored, states = len(found["table"]), found["table"].shape[2]
+                total = flow.new_zeros((stored * (states + 2), self.width))
+                entry = state.saved.get(self.index)
+                entry = self._entries(state) if entry is None else entry
+                total.index_add_(0, entry.flatten(), flow.reshape(-1, self.width))
+                by_state = total.view(stored, states + 2, self.width)[:, :states].transpose(1, 2)
+                gradients.add(self, "table", by_state.to(found["table"].dtype))
+            return
+        for begin, end in self._ranges(state):
+            tensors = state.leaf.tensors()
+            if gradients.x is not None:
+                tensors = (gradients.x[state.rows], *tensors[1:])
+            self.leaves.gradient(
+                self, state.prepared, gradients, (begin, end),
+                lambda made, t=tensors: self._answers(state, t, made), flow[..., begin:end], state.dtype,
+            )  # fmt: skip
+
+    def choose(self, state: State, visits: Visits, trace: Trace) -> None:
+        columns = self.columns[visits.row]
+        if isinstance(self.family, AbstractFinite) and self.leaves.source is None and self._small(state):
+            unit = visits.row * self.width + visits.column
+            states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
+            if states is not None:
+                trace.write_states(visits.sample, columns[:, 0], states)
+                return
+        trace.write(self.family, visits.sample, columns, self.leaves.units(state.prepared, visits.row, visits.column))
+
+    def _small(self, state: State) -> bool:
+        states = self.family.states
+        assert states is not None
+        return state.prepared.kept and 2 * 8 * self.count * self.width * (states + 1) <= state.memory
+
+    def _cumulative(self, state: State) -> Tensor:
+        """The cumulative probabilities of each unit's states, (R·K, S)."""
+
+        def made() -> Tensor:
+            table = self.leaves.log_table(state.prepared)
+            place = self.leaves.place
+            rows = table if place is None else table.index_select(0, place)
+            return rows.double().exp().cumsum(-1).expand(self.count, self.width, -1).reshape(-1, rows.shape[-1])
+
+        return state.prepared.ready(self, "cumulative", made)
+
+
+class ConstantLayer(Layer):
+    """Units of empty scope."""
+
+    def __init__(self, index: int, node: Node, build: Build) -> None:
+        super().__init__(index, node, build)
+        self.value = build.view("value", node)
+
+    def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        logs = self.value.of(prepared.derived, Store.wide_logs if prepared.logs else Store.logs) * LOG2E
+        return {"logs": logs}
+
+    def up(self, state: State) -> None:
+        logs = state.prepared.of(self)["logs"]
+        place = self.value.place
+        logs = logs if place is None else logs.index_select(0, place)
+        numbers, exponent = (rebased if state.logs else from_logs)(logs)
+        spread = numbers.unsqueeze(1).expand(self.count, state.leaf.rows, self.width)
+        state.put(self, spread, exponent.unsqueeze(1), torch.tensor([0.0, TINY[state.dtype] if self.width > 1 else 0.0], device=spread.device).view(1, 2, 1))
+
+    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+        if to.gradients is not None and to.gradients.wants(self, "logs"):
+            logs, place = state.prepared.of(self)["logs"], self.value.place
+            summed = flow.sum(1) / LOG2E
+            if place is not None:
+                summed = summed.new_zeros(logs.shape).index_add_(0, place, summed)
+            to.gradients.add(self, "logs", summed.to(logs.dtype))
+
+    def choose(self, state: State, visits: Visits, trace: Trace) -> None:
+        """A constant has no variables to settle."""

@@ -1,0 +1,196 @@
+"""The parameters of input units, stored or made by a source, as tensors for a range of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from pcircuits.families.finite import AbstractFinite
+from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.parameters import Source
+from pcircuits.program.layers.layer import Build, Gradients, Layer
+from pcircuits.program.plan import Node, SourceRows
+from pcircuits.program.state import Prepared
+from pcircuits.program.stores import Store, View
+
+__all__ = ["PARAMETER_BYTES", "LeafParameters"]
+
+PARAMETER_BYTES = 64
+"""What a number of a leaf unit's parameters takes, with what is derived from it."""
+
+
+class _Made(nn.Module):
+    """A source called as a module, so that its parameters can be replaced for a call."""
+
+    def __init__(self, source: nn.Module) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, columns: Tensor) -> dict[str, Tensor]:
+        assert isinstance(self.source, Source)
+        return self.source.parameters_for(columns)
+
+
+class LeafParameters(nn.Module):
+    """The parameters of rows of leaf units: (R, n or 1, *event) each, for n of their columns."""
+
+    source_rows: Tensor | None
+
+    def __init__(self, node: Node, build: Build, count: int) -> None:
+        super().__init__()
+        self.count, self.width = count, node.facts.get("inputs", node.width)
+        assert isinstance(self.width, int)
+        family = node.facts["family"]
+        assert isinstance(family, AbstractFamily)
+        self.family = family
+        self.views = nn.ModuleDict()
+        self._source: tuple[nn.Module | None] = (None,)
+        rows: Tensor | None = None
+        made = node.rows.get("source")
+        if isinstance(made, SourceRows):
+            self._source = (build.source_of(made),)
+            index = made.index.ravel()
+            if not np.array_equal(index, np.arange(made.sourced.regions)):
+                rows = torch.as_tensor(index, device=build.device)
+        else:
+            for name in family.parameters:
+                self.views[name] = build.view(name, node)
+        self.register_buffer("source_rows", rows, persistent=False)
+
+    @property
+    def source(self) -> nn.Module | None:
+        """The module that makes the parameters, if one does."""
+        return self._source[0]
+
+    @property
+    def event(self) -> int:
+        """How many numbers the parameters of one unit are, at most."""
+        return getattr(self.family, "states", None) or 1
+
+    def stored(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        """The stored parameters (U, K or 1, *event), or those of the source under their own names."""
+        if self.source is not None:
+            return dict(self.source.named_parameters())
+        return {name: self._of(prepared, name) for name in self.views}
+
+    def names(self) -> list[str]:
+        """The names under which `stored` has them."""
+        return list(self.views) if self.source is None else [name for name, _ in self.source.named_parameters()]
+
+    def tabulated(self) -> bool:
+        """Whether the family makes the log-probabilities of all its states at once, from stored parameters."""
+        return isinstance(self.family, AbstractFinite) and self.family.tabulated and self.source is None
+
+    def log_table(self, prepared: Prepared) -> Tensor:
+        """The log-probabilities of all states, (U, K, S), autograd following."""
+        assert isinstance(self.family, AbstractFinite)
+        name = self.family.table_of
+        if name is not None:
+            view = self.views[name]
+            assert isinstance(view, View)
+            logs = view.of(prepared.derived, Store.wide_logs if prepared.logs else Store.logs)
+            return logs.expand(-1, self.width, -1)
+        places = [getattr(view, "place") for view in self.views.values()]  # noqa: B009
+        stored = self.stored(prepared)
+        if len(stored) > 1 and any(place is not None for place in places):
+            stored = self.columns(prepared, stored, 0, self.width)
+        table = self.family.log_table(stored)
+        return table.expand(table.shape[0], self.width, table.shape[-1])
+
+    @property
+    def place(self) -> Tensor | None:
+        """The row of the table for each row of units; None where they are in order."""
+        if len(self.views) != 1:
+            return None
+        view = next(iter(self.views.values()))
+        assert isinstance(view, View)
+        return view.place
+
+    def _of(self, prepared: Prepared, name: str) -> Tensor:
+        view = self.views[name]
+        assert isinstance(view, View)
+        return view.of(prepared.derived, Store.wide_values if prepared.wide or prepared.logs else Store.values)
+
+    def columns(self, prepared: Prepared, stored: Mapping[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
+        """Parameters (R, n or 1, *event) of the columns begin..end-1."""
+        if self.source is not None:
+            device = next((t.device for t in stored.values()), None)
+            return self.at_columns(prepared, stored, torch.arange(begin, end, device=device))
+        whole = {name: self._rows(name, value) for name, value in stored.items()}
+        if (begin, end) == (0, self.width):
+            return whole
+        return {name: v if v.shape[1] == 1 else v[:, begin:end] for name, v in whole.items()}
+
+    def at_columns(self, prepared: Prepared, stored: Mapping[str, Tensor], columns: Tensor) -> dict[str, Tensor]:
+        """Parameters (R, n or 1, *event) of chosen columns (n,)."""
+        if self.source is not None:
+            made = self._made(stored, columns)
+            if prepared.logs:
+                made = {name: value.double() for name, value in made.items()}
+            return made if self.source_rows is None else {name: v[self.source_rows] for name, v in made.items()}
+        whole = {name: self._rows(name, value) for name, value in stored.items()}
+        return {name: v if v.shape[1] == 1 else v.index_select(1, columns) for name, v in whole.items()}
+
+    def units(self, prepared: Prepared, row: Tensor, column: Tensor) -> dict[str, Tensor]:
+        """Parameters (V, *event) of chosen units."""
+        stored = self.stored(prepared)
+        if self.source is not None:
+            distinct, place = torch.unique(column, return_inverse=True)
+            return {name: v[row, place] for name, v in self.at_columns(prepared, stored, distinct).items()}
+        found = {}
+        for name, value in stored.items():
+            place = getattr(self.views[name], "place")  # noqa: B009
+            at = row if place is None else place[row]
+            found[name] = value[at, 0 if value.shape[1] == 1 else column]
+        return found
+
+    def ranges(self, most: int | None) -> list[tuple[int, int]]:
+        """Ranges of at most so many columns."""
+        step = self.width if most is None else max(1, min(self.width, most))
+        return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
+
+    def gradient(
+        self,
+        layer: Layer,
+        prepared: Prepared,
+        gradients: Gradients,
+        span: tuple[int, int],
+        values: Callable[[dict[str, Tensor]], Tensor],
+        flow: Tensor,
+        dtype: torch.dtype,
+    ) -> None:
+        """Add the gradient of Σ flow · values(parameters of the columns of a range), and of data that `values` uses."""
+        found = prepared.of(layer)
+        stored = {name: found[name] if name in found else found[f"leaf {name}"] for name in self.names()}
+        wanted = {name: t for name, t in stored.items() if gradients.wants(layer, name) or gradients.wants(layer, f"leaf {name}")}
+        if not wanted and gradients.x is None:
+            return
+        with torch.enable_grad():
+            own = {name: t.detach().requires_grad_() if name in wanted else t for name, t in stored.items()}
+            made = values(self.columns(prepared, own, *span))
+            inputs = [own[name] for name in wanted] + ([] if gradients.x is None else [gradients.x])
+            of_inputs = torch.autograd.grad(made, inputs, flow.to(made.dtype).expand_as(made), allow_unused=True)
+        for name, gradient in zip(wanted, of_inputs, strict=False):
+            if gradient is not None:
+                gradients.add(layer, name if name in found else f"leaf {name}", gradient)
+        if gradients.x is not None and of_inputs[-1] is not None:
+            gradients.add_x(of_inputs[-1])
+
+    def _rows(self, name: str, value: Tensor) -> Tensor:
+        place = getattr(self.views[name], "place")  # noqa: B009
+        if place is None:
+            return value
+        return value.expand(self.count, *value.shape[1:]) if len(value) == 1 else value.index_select(0, place)
+
+    def _made(self, stored: Mapping[str, Tensor], columns: Tensor) -> dict[str, Tensor]:
+        assert self.source is not None
+        now = dict(self.source.named_parameters())
+        if all(stored[name] is now[name] for name in now):
+            assert isinstance(self.source, Source)
+            return self.source.parameters_for(columns)
+        replaced = {f"source.{name}": tensor for name, tensor in stored.items()}
+        return functional_call(_Made(self.source), replaced, (columns,))  # type: ignore[no-any-return]

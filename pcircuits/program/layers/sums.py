@@ -1,0 +1,275 @@
+"""Sum layers: dense over the width of a row, and elementwise sums of the units read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pcircuits.program.edges import Gather, Visits
+from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
+from pcircuits.program.numbers import LOG2E, TINY, logsumexp2, rescaled, unflatten
+from pcircuits.program.plan import Node
+from pcircuits.program.state import Maximise, Prepared, State
+from pcircuits.program.stores import Store, View
+
+__all__ = ["MixLayer", "SumLayer", "Weights", "outputs_of", "quotient", "reduce_logs"]
+
+
+SPREAD = 1e25
+"""How far apart weights may be for a bound on the relative error of all outputs of a sum."""
+
+
+def reduce_logs(terms: Tensor, dim: int, maximise: Maximise) -> Tensor:
+    """Σ or max of 2^terms along an axis, in logs; a mask that broadcasts to the result chooses for each."""
+    if maximise is True:
+        return terms.amax(dim)
+    total = logsumexp2(terms, dim)
+    return total if maximise is False else torch.where(maximise, terms.amax(dim), total)
+
+
+def outputs_of(maximise: Maximise, outputs: slice) -> Maximise:
+    """Of a mask (R, O), that of some outputs, for rows of data in the second axis: (R, 1, o)."""
+    return maximise if isinstance(maximise, bool) else maximise[:, None, outputs]
+
+
+def quotient(flow: Tensor, numbers: Tensor) -> Tensor:
+    """flow / number of units; a unit without a number has no flow either."""
+    return flow / numbers.clamp_min(torch.finfo(numbers.dtype).tiny)
+
+
+class Weights(nn.Module):
+    """Weights (R, O, K) of sums: over the largest power of two of their row, or as base-2 logarithms."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self.view = view
+        self.simplex = view.constraint.event_ndim == 1
+
+    def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        """`weights` (U, O, K), and `shift` (U,): the exponent that weights were divided by."""
+        derived = prepared.derived
+        if prepared.logs:
+            return {"weights": self.view.of(derived, Store.wide_logs) * LOG2E}
+        if self.simplex:
+            return {"weights": self.view.of(derived, Store.values)}
+        logs = self.view.of(derived, Store.logs)
+        top = (logs.detach() * LOG2E).amax((-1, -2))
+        shift = torch.where(torch.isfinite(top), top.ceil(), 0.0)
+        return {"weights": torch.exp2(logs * LOG2E - shift[:, None, None]), "shift": shift.double()}
+
+    def of_rows(self, weights: Tensor) -> Tensor:
+        """(U, ...) as (R, ...), or (1, ...) where all rows share one."""
+        place = self.view.place
+        return weights if place is None or len(weights) == 1 else weights.index_select(0, place)
+
+    def of_stored(self, gradient: Tensor, stored: int) -> Tensor:
+        """The gradient of rows, (R, ...), as that of what is stored, (U, ...)."""
+        place = self.view.place
+        if place is None:
+            return gradient
+        if stored == 1:
+            return gradient.sum(0, keepdim=True)
+        return gradient.new_zeros((stored, *gradient.shape[1:])).index_add_(0, place, gradient)
+
+
+class SumLayer(Layer):
+    """Dense sums over the width of the row that each row reads: Σ_k w_ok v_k."""
+
+    normal = False
+    needs_children = True
+
+    def __init__(self, index: int, node: Node, build: Build) -> None:
+        super().__init__(index, node, build)
+        self.inputs: int = node.facts["inputs"]  # type: ignore[assignment]
+        self.edges = build.gather(node.edges()[0])
+        self.weights = Weights(build.view("weights", node))
+        self.rescales = not all(build.locations.normal[s] for s in self.edges.sources)
+
+    def gathers(self) -> list[Gather]:
+        return [self.edges]
+
+    def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        return self.weights.parameters_in(prepared)
+
+    def up(self, state: State) -> None:
+        numbers, exponent, slack = self.edges.gather(state)
+        found = state.prepared.of(self)
+        if slack is None:
+            weights = self.weights.of_rows(found["weights"])
+            parts = [
+                reduce_logs(numbers.unsqueeze(2) + weights[:, None, begin:end], -1, outputs_of(state.maximise[self.index], slice(begin, end)))  # fmt: skip  # noqa: E501
+                for begin, end in self._outputs(numbers, state)
+            ]
+            state.put(self, torch.cat(parts, -1) if len(parts) > 1 else parts[0], exponent)
+            return
+        weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
+        made = torch.matmul(numbers, weights.transpose(-1, -2))
+        spread, gain = state.prepared.ready(self, "spread", lambda: self._spread(weights))
+        slack = self._slack(slack, spread, gain, self.inputs * TINY[state.dtype])
+        if "shift" in found:
+            exponent = exponent + self.weights.of_rows(found["shift"]).unsqueeze(1)
+        state.put(self, *(rescaled(made, exponent, slack) if self.rescales else (made, exponent, slack)))
+
+    @staticmethod
+    def _spread(weights: Tensor) -> tuple[Tensor, Tensor]:
+        """For each row, (R or 1, 1): the largest Σ_k w_ok / min_k w_ok of its outputs, or 0 where that is too large to say
+        anything; and the largest Σ_k w_ok of those."""
+        total = weights.sum(-1)
+        spread = (total / weights.amin(-1)).amax(-1, keepdim=True)
+        gain = total.amax(-1, keepdim=True)
+        usable = spread < SPREAD
+        return torch.where(usable, spread, 0.0), torch.where(usable, 0.0, gain)
+
+    def _slack(self, slack: Tensor, spread: Tensor, gain: Tensor, tiny: float) -> Tensor:
+        """Bounds (R, 2, B) on the errors of outputs: a sum with positive weights is at least the smallest of them times all
+        it reads, so that an absolute error of what it reads is a relative one of the sum."""
+        absolute = slack[:, 1] + tiny
+        return torch.stack([slack[:, 0] + spread * absolute, gain * absolute], 1)
+
+    def _outputs(self, numbers: Tensor, state: State) -> list[tuple[int, int]]:
+        """Ranges of outputs such that terms (R, B, o, K) fit the bound."""
+        step = max(1, state.memory // max(1, 4 * numbers.numel() * numbers.element_size())) if state.chunked else self.width
+        return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
+
+    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+        numbers, exponent, _ = self.edges.gather(state)
+        found, own = state.prepared.of(self), state.of(self)
+        if state.logs:
+            self._down_logs(state, numbers, flow, flows, to)
+            return
+        weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
+        each = quotient(flow, own)
+        if self.rescales:
+            above = state.exponent[self.first : self.first + self.count]
+            shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
+            each = each * torch.exp2(exponent + shift - above).nan_to_num(0.0).to(each.dtype).unsqueeze(-1)
+        to.edges(state, self, 0, lambda r: each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1), slice(None))  # fmt: skip  # noqa: E501
+        gradients = to.gradients
+        if gradients is not None and gradients.wants(self, "weights"):
+            stored = len(found["weights"])
+            if stored == 1:
+                made = torch.mm(each.reshape(-1, self.width).t(), numbers.reshape(-1, self.inputs)).unsqueeze(0)
+            else:
+                made = self.weights.of_stored(torch.bmm(each.transpose(1, 2), numbers), stored)
+            gradients.add(self, "weights", made)
+        self.edges.scatter(torch.matmul(each, weights).mul_(numbers), flows)
+
+    def _down_logs(
+        self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows
+    ) -> None:
+        total, weights = state.of(self), self.weights.of_rows(state.prepared.of(self)["weights"])
+
+        def shares(rows: slice, begin: int, end: int) -> Tensor:
+            """The flows into the inputs, (r, B, o, K), of some rows and outputs."""
+            base, own = total[rows, :, begin:end, None], weights[rows if len(weights) > 1 else slice(None)]
+            terms = numbers[rows].unsqueeze(2) + own[:, None, begin:end] - torch.where(base == -torch.inf, 0.0, base)
+            return torch.exp2(terms) * flow[rows, :, begin:end, None]
+
+        to.edges(state, self, 0, lambda r: shares(slice(r, r + 1), 0, self.width)[0], slice(None))
+        below = torch.zeros_like(numbers)
+        for begin, end in self._outputs(numbers, state):
+            below += shares(slice(None), begin, end).sum(2)
+        self.edges.scatter(below, flows)
+
+    def choose(self, state: State, visits: Visits, trace: Trace) -> None:
+        found = state.prepared.of(self)["weights"]
+        place = self.weights.view.place
+        for some in visits.batches(max(1, state.memory // (64 * self.inputs))):
+            batch = trace.row_of[some.sample]
+            row = some.row if place is None else place[some.row]
+            weights = found[row, some.column]
+            logs = weights if state.logs else torch.log2(weights.double())
+            picked = trace.selector.pick(self.edges.logs_at(state, some.row, batch) + logs)
+            self.edges.route(some.sample, some.row, picked, trace.visits)
+
+    def live(self) -> int:
+        return 2 * self.count * (self.inputs + self.width)
+
+
+class MixLayer(Layer):
+    """Elementwise sums of the A units that each unit reads: Σ_a w_a v_a."""
+
+    needs_children = True
+
+    def __init__(self, index: int, node: Node, build: Build) -> None:
+        super().__init__(index, node, build)
+        self.arity = node.edges()[0].rows.shape[1]
+        self.edges = build.gather(node.edges()[0])
+        self.weights = Weights(build.view("weights", node))
+
+    def gathers(self) -> list[Gather]:
+        return [self.edges]
+
+    def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        return self.weights.parameters_in(prepared)
+
+    def _weights(self, state: State) -> Tensor:
+        """(R or 1, A, 1, 1 or K)."""
+        return self.weights.of_rows(state.prepared.of(self)["weights"]).transpose(1, 2).unsqueeze(2)
+
+    def _shift(self, state: State) -> Tensor | float:
+        """The exponents of weights, (R or 1, 1)."""
+        found = state.prepared.of(self)
+        return self.weights.of_rows(found["shift"]).unsqueeze(-1) if "shift" in found else 0.0
+
+    def _read(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
+        read = self.edges.gather(state)
+        shape = (self.count, self.arity)
+        numbers, exponent, slack = (None if t is None else unflatten(t, 0, shape) for t in read)
+        assert numbers is not None
+        assert exponent is not None
+        return numbers, exponent, slack
+
+    def up(self, state: State) -> None:
+        numbers, exponent, slack = self._read(state)
+        top = exponent.amax(1)
+        apart = exponent - torch.where(top == -torch.inf, 0.0, top).unsqueeze(1)
+        if slack is None:
+            terms = numbers + apart.unsqueeze(-1) + self._weights(state)
+            state.put(self, reduce_logs(terms, 1, outputs_of(state.maximise[self.index], slice(None))), top)
+            return
+        factor = torch.exp2(apart).to(numbers.dtype)
+        made = (numbers * (factor.unsqueeze(-1) * self._weights(state))).sum(1)
+        absolute = (slack[:, :, 1] * factor).sum(1) + self.arity * TINY[state.dtype]
+        bounds = torch.stack([slack[:, :, 0].amax(1), absolute], 1)
+        state.put(self, *rescaled(made, top + self._shift(state), bounds))
+
+    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+        numbers, exponent, _ = self._read(state)
+        own = state.of(self)
+        above = state.exponent[self.first : self.first + self.count] - self._shift(state)
+        apart = exponent - torch.where(above == -torch.inf, 0.0, above).unsqueeze(1)
+        if state.logs:
+            base = torch.where(own == -torch.inf, 0.0, own).unsqueeze(1)
+            shares = torch.exp2(numbers + apart.unsqueeze(-1) + self._weights(state) - base) * flow.unsqueeze(1)
+        else:
+            each = numbers * (torch.exp2(apart).to(numbers.dtype).unsqueeze(-1) * quotient(flow, own).unsqueeze(1))
+            self._gradient(state, each, to)
+            shares = each * self._weights(state)
+        to.edges(state, self, 0, lambda r: shares[r].permute(1, 2, 0), slice(None))
+        self.edges.scatter(shares.flatten(0, 1), flows)
+
+    def _gradient(self, state: State, each: Tensor, to: Flows) -> None:
+        """The gradient of weights, from v_a · flow / total, (R, A, B, K)."""
+        if to.gradients is None or not to.gradients.wants(self, "weights"):
+            return
+        stored = state.prepared.of(self)["weights"]
+        summed = each.sum((2, 3)).unsqueeze(1) if stored.shape[1] == 1 else each.sum(2).transpose(1, 2)
+        to.gradients.add(self, "weights", self.weights.of_stored(summed, len(stored)))
+
+    def choose(self, state: State, visits: Visits, trace: Trace) -> None:
+        factors = torch.arange(self.arity, device=visits.row.device)
+        read = visits.row.unsqueeze(1) * self.arity + factors
+        rows = trace.row_of[visits.sample].unsqueeze(1).expand_as(read)
+        column = visits.column.unsqueeze(1).expand_as(read)
+        below = self.edges.unit_logs_at(state, read.flatten(), rows.flatten(), column.flatten()).view(read.shape)
+        weights, place = state.prepared.of(self)["weights"], self.weights.view.place
+        row = visits.row if place is None else place[visits.row]
+        chosen = weights[row, 0 if weights.shape[1] == 1 else visits.column]
+        picked = trace.selector.pick(below + (chosen if state.logs else torch.log2(chosen.double())))
+        self.edges.route(visits.sample, visits.row * self.arity + picked, visits.column, trace.visits)
+
+    def live(self) -> int:
+        return 3 * self.count * int(self.arity) * self.width

@@ -1,0 +1,110 @@
+"""What a pass carries: the parameters in the forms that layers compute with, and the values computed so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from pcircuits.program.leaf_functions import LeafFunction
+from pcircuits.program.stores import Derived
+
+if TYPE_CHECKING:
+    from pcircuits.program.layers.layer import Layer
+
+__all__ = ["Maximise", "Prepared", "State"]
+
+T = TypeVar("T")
+Maximise = bool | Tensor
+"""Whether sums take the maximum: all of a layer's, none, or a mask (R, O)."""
+
+
+class Prepared:
+    """The parameters of all layers for passes of one kind: in logarithms and float64, or scaled.
+
+    `of(layer)` are tensors that autograd may follow; `ready(layer, make)` is what is derived from them without gradients,
+    such as tables, and shared by all rows of data. `kept` says that it will serve later passes, too.
+    """
+
+    def __init__(self, logs: bool, wide: bool, memory: int, kept: bool = False) -> None:
+        self.logs, self.wide, self.memory, self.kept = logs, wide, memory, kept
+        self.derived = Derived()
+        self._tensors: dict[int, Mapping[str, Tensor]] = {}
+        self._ready = Derived()
+
+    def of(self, layer: Layer) -> Mapping[str, Tensor]:
+        """A layer's parameters by name."""
+        if layer.index not in self._tensors:
+            self._tensors[layer.index] = layer.parameters_in(self)
+        return self._tensors[layer.index]
+
+    def ready(self, layer: Layer, name: str, make: Callable[[], T]) -> T:
+        """What a layer derives from its parameters, made once and without gradients."""
+        with torch.no_grad():
+            return self._ready.once((layer.index, name), make)
+
+    def replaced(self, tensors: Mapping[int, Mapping[str, Tensor]]) -> Prepared:
+        """The same with other tensors for the layers."""
+        twin = Prepared(self.logs, self.wide, self.memory, self.kept)
+        twin._tensors = dict(tensors)
+        return twin
+
+
+@dataclass
+class State:
+    """One pass over some rows of data.
+
+    `numbers[i]` are layer i's units, (R, B, K); `exponent` (rows of the program, B) and `slack` (rows of the program, 2, B),
+    bounds on the relative and on the absolute error of the numbers of a row, belong to all layers. `keep` says that a pass back, or down, follows. `rows` says
+    which rows of the evidence these are.
+    """
+
+    leaf: LeafFunction
+    prepared: Prepared
+    memory: int
+    chunked: bool
+    exponent: Tensor
+    slack: Tensor
+    numbers: list[Tensor | None]
+    maximise: list[Maximise]
+    keep: bool
+    rows: Any = field(default_factory=lambda: slice(None))
+    saved: dict[object, Any] = field(default_factory=dict)
+
+    @property
+    def logs(self) -> bool:
+        """Whether numbers are logarithms."""
+        return self.prepared.logs
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the numbers."""
+        return self.slack.dtype
+
+    def of(self, layer: Layer) -> Tensor:
+        """The numbers of a layer."""
+        numbers = self.numbers[layer.index]
+        assert numbers is not None
+        return numbers
+
+    def put(self, layer: Layer, numbers: Tensor, exponent: Tensor | float, slack: Tensor | float = 0.0) -> None:
+        """Set what a layer computed."""
+        own = slice(layer.first, layer.first + layer.count)
+        self.numbers[layer.index] = numbers
+        self.exponent[own] = exponent
+        if not self.logs:
+            self.slack[own] = slack
+
+    def part(self, rows: slice | Tensor) -> State:
+        """The same pass over some of its rows of data, for a layer that reads no other."""
+        if isinstance(self.rows, slice) and isinstance(rows, slice):
+            begin = self.rows.start or 0
+            own: slice | Tensor = slice(begin + rows.start, begin + rows.stop)
+        elif isinstance(self.rows, slice):
+            own = rows + (self.rows.start or 0)
+        else:
+            own = self.rows[rows]
+        return replace(self, leaf=self.leaf.take(rows), rows=own, saved={})
