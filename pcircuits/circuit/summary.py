@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pcircuits.circuit.circuit import Circuit, fold
-from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.circuit.units import Input
 from pcircuits.parameters import Sourced
 
 __all__ = ["Summary", "summarise"]
@@ -43,19 +43,17 @@ class Summary:
 def summarise(circuit: Circuit) -> Summary:
     """The summary of a circuit, from its arrays alone."""
 
-    def count(*kinds: type[Units]) -> int:
-        return sum(a.regions * a.width for a in circuit.arrays if isinstance(a, kinds))
+    def count(*kinds: str) -> int:
+        return sum(a.regions * a.width for a in circuit.arrays if a.kind in kinds)
 
-    depths = fold(
-        circuit.arrays, lambda a, below: max(below, default=0) + (bool(a.children) and not isinstance(a, Wiring))
-    )
-    largest = max((a for a in circuit.arrays if not isinstance(a, Wiring)), key=lambda a: a.regions * a.width)
+    depths = fold(circuit.arrays, lambda a, below: max(below, default=0) + (bool(a.children) and a.kind != "wiring"))
+    largest = max((a for a in circuit.arrays if a.kind != "wiring"), key=lambda a: a.regions * a.width)
     return Summary(
         variables=len(circuit.variables),
-        inputs=count(Input, Constant),
-        sums=count(Sum, Mix),
-        products=count(Product, Outer),
-        edges=sum(_edges(a) for a in circuit.arrays),
+        inputs=count("input", "constant"),
+        sums=count("sum"),
+        products=count("product"),
+        edges=sum(a.num_edges() for a in circuit.arrays),
         parameters=sum(p.value.numel() for p in circuit.parameters()),
         sourced_parameters=sum(_sourced(a) for a in circuit.inputs),
         depth=depths[id(circuit.root)],
@@ -64,16 +62,12 @@ def summarise(circuit: Circuit) -> Summary:
     )
 
 
-def _edges(array: Units) -> int:
-    units = array.regions * array.width
-    if isinstance(array, Sum):
-        return units * array.children[0].width
-    if isinstance(array, Product) and array.groups is not None:
-        return sum(len(group) for group in array.groups) * array.width
-    return 0 if isinstance(array, Wiring) else units * len(array.children)
-
-
 def _sourced(array: Input) -> int:
+    """How many numbers the source is asked for: it makes (R, K, *event) of each parameter, and says how large events are."""
     if not isinstance(array.parameters, Sourced):
         return 0
-    return array.regions * array.width * len(array.family.parameters)
+    return array.regions * array.width * sum(_event_size(array, spec) for spec in array.family.parameters.values())
+
+
+def _event_size(array: Input, spec: ParameterSpec) -> int:
+    return 1
