@@ -278,13 +278,9 @@ class Circuit:
         return f"Circuit({len(self.variables)} variables, {len(self.arrays)} arrays, {self.num_roots} root{'s' if self.num_roots > 1 else ''})"  # fmt: skip  # noqa: E501
 
     def _own(self, array: Units) -> Units:
-        if id(array) not in self._scopes_keys:
+        if id(array) not in self._scopes:
             raise CircuitError(f"{array!r} is not part of this circuit")
         return array
-
-    @cached_property
-    def _scopes_keys(self) -> frozenset[int]:
-        return frozenset(id(a) for a in self.arrays)
 
 
 def _refuse_idle_variables(idle: list[Variable], wanted: Sequence[Variable] | None) -> None:

@@ -68,9 +68,11 @@ class Determinism:
     def of_sums(self, array: AbstractSum, children: list[list[Support]]) -> list[Support]:
         """For each region of sums, the box around their inputs; notes which regions are deterministic."""
         positive = (array.weights.value > 0).cpu().numpy()
-        flags, out = np.ones(array.regions, bool), []
-        for region, used in enumerate(self._circuit.used(array).tolist()):
-            if not used:
+        used = self._circuit.used(array).tolist()
+        flags = [True] * array.regions
+        out = []
+        for region in range(array.regions):
+            if not used[region]:
                 out.append(Support({}, np.zeros(array.width, bool)))
                 continue
             units: list[Support] = []
@@ -86,7 +88,7 @@ class Determinism:
                     known[key] = union(inputs)
                 units.append(known[key])
             out.append(side_by_side(units))
-        self.regions[id(array)] = flags
+        self.regions[id(array)] = np.array(flags)
         return out
 
     def _disjoint(self, array: Units, region: int, k: int, alive: Index, inputs: Support) -> bool:
@@ -135,6 +137,8 @@ def _tables(circuit: Circuit) -> dict[tuple[int, int], Mask]:
             states[label] = max(states.get(label, 0), largest)  # states that no leaf is positive on need no place
     alike: dict[Hashable, list[tuple[Input, int]]] = {}
     for array, _ in arrays:
+        if array.family.positive:
+            continue
         family = array.family if type(array.family).__hash__ is not None else id(array.family)
         used = circuit.used(array)
         for region, (label,) in enumerate(array.variables):
@@ -151,6 +155,8 @@ def _num_states(array: Input) -> int | None:
     """How many states there are to look at; None where there is no such number, or no need."""
     if array.family.base != "counting" or array.family.size != 1 or isinstance(array.parameters, Sourced):
         return None
+    if array.family.states is not None:
+        return array.family.states
     sizes = array.family.support_sizes({name: p.value for name, p in array.parameters.items()})
     return None if sizes is None else int(sizes.max())
 

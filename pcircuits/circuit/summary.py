@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
 
 from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Input
-from pcircuits.parameters import Sourced
+from pcircuits.parameters import Source, Sourced
 
 __all__ = ["Summary", "summarise"]
 
@@ -63,11 +68,17 @@ def summarise(circuit: Circuit) -> Summary:
 
 
 def _sourced(array: Input) -> int:
-    """How many numbers the source is asked for: it makes (R, K, *event) of each parameter, and says how large events are."""
+    """How many numbers a source makes for an array: for each unit its parameters, with all numbers of their events."""
     if not isinstance(array.parameters, Sourced):
         return 0
-    return array.regions * array.width * sum(_event_size(array, spec) for spec in array.family.parameters.values())
+    specs = array.family.parameters
+    if all(spec.event_ndim == 0 for spec in specs.values()):
+        return array.regions * array.width * len(specs)
+    return array.width * sum(made.numel() for made in _of_one_column(array.parameters.source).values())
 
 
-def _event_size(array: Input, spec: ParameterSpec) -> int:
-    return 1
+def _of_one_column(source: nn.Module) -> dict[str, Tensor]:
+    """The parameters of the first column, which say how large events are."""
+    like = next(itertools.chain(source.parameters(), source.buffers()), torch.empty(0))
+    with torch.no_grad():
+        return cast(Source, source).parameters_for(torch.zeros(1, dtype=torch.int64, device=like.device))

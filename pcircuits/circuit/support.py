@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -26,11 +26,11 @@ class Support:
     exact: Mask
     unbounded: bool = False
     """Known to be positive on all states, as most units are: then there is nothing to compute."""
+    width: int = field(init=False)
+    """K, the number of units."""
 
-    @property
-    def width(self) -> int:
-        """K, the number of units."""
-        return len(self.exact)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "width", len(self.exact))
 
     def take(self, units: Sequence[int] | NDArray[np.int64]) -> Support:
         """The support of some of the units."""

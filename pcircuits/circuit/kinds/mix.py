@@ -63,11 +63,8 @@ class Mix(AbstractSum):
         return weights[region, column] if weights.ndim == 3 else weights
 
     def input_supports(self, children: list[list[Support]], region: int, column: int, inputs: Index) -> Support:
-        parts = []
-        for a in inputs.tolist():
-            part = children[a][region if len(children[a]) > 1 else 0]
-            parts.append(part if part.width == 1 else part.take([column]))
-        return side_by_side(parts)
+        parts = [children[a][region if len(children[a]) > 1 else 0] for a in inputs.tolist()]
+        return side_by_side([part if part.width == 1 else part.take([column]) for part in parts])
 
     def rebuilt(
         self,
