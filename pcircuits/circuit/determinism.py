@@ -135,7 +135,7 @@ def _tables(circuit: Circuit) -> dict[tuple[int, int], Mask]:
     for array, largest in arrays:
         for label in circuit.used_variables(array):
             states[label] = max(states.get(label, 0), largest)  # states that no leaf is positive on need no place
-    alike: dict[Hashable, list[tuple[Input, int]]] = {}
+    alike: dict[tuple[Hashable, int], list[tuple[Input, int]]] = {}
     for array, _ in arrays:
         if array.family.positive:
             continue
