@@ -187,9 +187,16 @@ class Circuit:
             raise CircuitError(f"{own!r} has no unit at region {region}, column {column}")
         return Unit(own, region, column)
 
+    @staticmethod
+    def computed(unit: Unit) -> Unit:
+        """The unit that computes what this one is, through any wiring."""
+        while unit.array.kind == "wiring":
+            (unit,) = unit.array.inputs_of(unit.region, unit.column)
+        return unit
+
     def children(self, unit: Unit) -> list[Unit]:
         """The units that a unit is computed from (through any wiring), in the order of its weights."""
-        return [_through(child) for child in unit.array.inputs_of(unit.region, unit.column)]
+        return [self.computed(child) for child in unit.array.inputs_of(unit.region, unit.column)]
 
     @cached_property
     def _parents(self) -> dict[tuple[int, int, int], list[Unit]]:
@@ -200,7 +207,7 @@ class Circuit:
 
     def parents(self, unit: Unit) -> list[Unit]:
         """The units that are computed from a unit. The first call walks over all edges."""
-        array, region, column = _through(unit)
+        array, region, column = self.computed(unit)
         return list(self._parents.get((id(array), region, column), ()))
 
     def edges(self) -> Iterator[tuple[Unit, Unit]]:
@@ -292,12 +299,6 @@ def _refuse_idle_variables(idle: list[Variable], wanted: Sequence[Variable] | No
             f"the root does not depend on {shown}{f', ... {len(unanswered)} in all' if len(unanswered) > 8 else ''}, which "
             "`variables` lists and only unused regions of its input units are over: leave them out"
         )
-
-
-def _through(unit: Unit) -> Unit:
-    while unit.array.kind == "wiring":
-        (unit,) = unit.array.inputs_of(unit.region, unit.column)
-    return unit
 
 
 def _restored(arrays: Sequence[Units], variables: Sequence[Variable]) -> Circuit:

@@ -132,7 +132,9 @@ def _bytes(tensor: Tensor) -> memoryview:
 def _dtype(value: Tensor | Packed, name: str) -> torch.dtype:
     dtype = value.pieces[0].dtype if isinstance(value, Packed) else value.dtype
     if dtype not in NAMES:
-        raise FileFormatError(f"{name} has dtype {dtype}, which a circuit file cannot hold: it holds {list(NAMES.values())}")
+        raise FileFormatError(
+            f"{name} has dtype {dtype}, which a circuit file cannot hold: it holds {list(NAMES.values())}"
+        )
     return dtype
 
 
