@@ -185,7 +185,7 @@ class Circuit:
         own = self._own(as_units(array))
         if not (0 <= region < own.regions and 0 <= column < own.width):
             raise CircuitError(f"{own!r} has no unit at region {region}, column {column}")
-        return Unit(own, region, column)
+        return Unit(own, int(region), int(column))
 
     @staticmethod
     def computed(unit: Unit) -> Unit:

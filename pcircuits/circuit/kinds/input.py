@@ -12,7 +12,7 @@ from pcircuits.circuit.support import Support
 from pcircuits.errors import FileFormatError, ParameterError, ScopeError
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced
-from pcircuits.scope import Variable
+from pcircuits.scope import Variable, as_labels
 
 __all__ = ["Input"]
 
@@ -48,13 +48,13 @@ class Input(Units):
         parameters: Mapping[str, Parameter] | Sourced,
     ) -> None:
         self.family = family
-        self.variables = tuple(variables)
+        self.variables = tuple(map(as_labels, variables))
         for labels in self.variables:
             if len(labels) != family.size or len(set(labels)) != len(labels):
                 raise ScopeError(f"{family} needs {family.size} distinct variables for each region, not {labels}")
         if isinstance(parameters, Sourced):
             self.parameters: Mapping[str, Parameter] | Sourced = parameters
-            shape = (parameters.regions, parameters.width)
+            shape = (int(parameters.regions), int(parameters.width))
             if shape[0] != len(self.variables):
                 raise ParameterError(f"the source makes {shape[0]} regions for {len(self.variables)} variables")
         else:
