@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pcircuits.circuit.circuit import Circuit, fold
+from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.support import Mask, Support, everywhere, side_by_side, tidy, union
 from pcircuits.circuit.units import AbstractSum, Index, Input, Units
 from pcircuits.circuit.verdict import Verdict, Witness
@@ -28,29 +29,40 @@ TABLE = 2**22
 class Determinism:
     """Which sums have inputs of pairwise disjoint support.
 
-    `regions[id(array)]` is (R,): whether every sum unit of the region is deterministic. Sound, and not complete: a
-    sum can be deterministic without disjoint boxes, and then the verdict is unknown.
+    Sound, and not complete: a sum can be deterministic without disjoint boxes, and then the verdict is unknown.
     """
 
     def __init__(self, circuit: Circuit) -> None:
         self._circuit = circuit
-        with collector_paused():
-            self._compute()
-
-    def _compute(self) -> None:
-        circuit = self._circuit
-        self._tables = _tables(circuit)
+        self._found: dict[int, list[Support]] = {}
+        self._waiting = iter(circuit.arrays)
         self._doubt: Witness | None = None
         self._counterexample: Witness | None = None
-        self.regions: dict[int, Mask] = {}
-        self.verdict: Verdict
-        fold(circuit.arrays, lambda array, children: array.supports(children, self))
+        self._regions: dict[int, Mask] = {}
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether all sums are deterministic; one that is not decides, and what is above it is not looked at."""
+        self._look(lambda: self._counterexample is not None)
         if self._counterexample is not None:
-            self.verdict = Verdict("deterministic", False, self._counterexample)
-        elif self._doubt is not None:
-            self.verdict = Verdict("deterministic", None, self._doubt)
-        else:
-            self.verdict = Verdict("deterministic", True)
+            return Verdict("deterministic", False, self._counterexample)
+        return Verdict("deterministic", None if self._doubt else True, self._doubt)
+
+    @property
+    def regions(self) -> dict[int, Mask]:
+        """For each array of sums (by id) its regions all of whose units are deterministic."""
+        self._look(lambda: False)
+        return self._regions
+
+    @collector_paused()
+    def _look(self, enough: Callable[[], bool]) -> None:
+        """Find the supports of the arrays that wait, children first, until it is enough."""
+        while not enough() and (array := next(self._waiting, None)) is not None:
+            self._found[id(array)] = array.supports([self._found[id(child)] for child in array.children], self)
+
+    @cached_property
+    def _tables(self) -> dict[tuple[int, int], Mask]:
+        return _tables(self._circuit)
 
     def of_input(self, array: Input) -> list[Support]:
         """For each region of input units, what they are positive on."""
@@ -88,7 +100,7 @@ class Determinism:
                     known[key] = union(inputs)
                 units.append(known[key])
             out.append(side_by_side(units))
-        self.regions[id(array)] = np.array(flags)
+        self._regions[id(array)] = np.array(flags)
         return out
 
     def _disjoint(self, array: Units, region: int, k: int, alive: Index, inputs: Support) -> bool:
@@ -130,24 +142,25 @@ def _tables(circuit: Circuit) -> dict[tuple[int, int], Mask]:
 
     Circuits built unit by unit have one array for each input: the regions of one family are looked at together.
     """
-    arrays = [(array, largest) for array in circuit.inputs if (largest := _num_states(array)) is not None]
     states: dict[Variable, int] = {}
-    for array, largest in arrays:
-        for label in circuit.used_variables(array):
-            states[label] = max(states.get(label, 0), largest)  # states that no leaf is positive on need no place
-    alike: dict[tuple[Hashable, int], list[tuple[Input, int]]] = {}
-    for array, _ in arrays:
-        if array.family.positive:
+    places: list[tuple[Input, int]] = []
+    for array in circuit.inputs:
+        if (largest := _num_states(array)) is None:
             continue
+        for region, used in enumerate(circuit.used(array).tolist()):
+            if used:
+                (label,) = array.variables[region]
+                states[label] = max(states.get(label, 0), largest)  # states that no leaf is positive on need no place
+                if not array.family.positive:
+                    places.append((array, region))
+    alike: dict[tuple[Hashable, int], list[tuple[Input, int]]] = {}
+    for array, region in places:
         family = array.family if type(array.family).__hash__ is not None else id(array.family)
-        used = circuit.used(array)
-        for region, (label,) in enumerate(array.variables):
-            if used[region]:
-                alike.setdefault((family, states[label]), []).append((array, region))
+        alike.setdefault((family, states[array.variables[region][0]]), []).append((array, region))
     return {
         (id(array), region): mask
-        for (_, size), places in alike.items()
-        for (array, region), mask in zip(places, _positive(places, size), strict=True)
+        for (_, size), group in alike.items()
+        for (array, region), mask in zip(group, _positive(group, size), strict=True)
     }
 
 
