@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -65,6 +65,14 @@ class Constraint(ABC):
 
     def __repr__(self) -> str:
         return self.name
+
+    def __reduce__(self) -> Any:
+        """By name, since code tells the library's constraints apart by identity."""
+        return (_named, (self.name,)) if CONSTRAINTS.get(self.name) is self else super().__reduce__()
+
+
+def _named(name: str) -> Constraint:
+    return CONSTRAINTS[name]
 
 
 class _Real(Constraint):
@@ -231,6 +239,12 @@ class Parameter:
         """The value's shape."""
         return self.value.shape
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Numbers as an array where they can be one: a pickled tensor takes a kilobyte more."""
+        once = _once(self.value)
+        numbers = once.numpy() if once.device.type == "cpu" and once.dtype != torch.bfloat16 else once
+        return _unpickled, (numbers, tuple(self.shape), self.constraint, self.trainable, self.name)
+
     def frozen(self) -> Parameter:
         """The same value, not trainable (and no longer tied to this one)."""
         return Parameter(self.value, self.constraint, trainable=False, name=self.name)
@@ -240,8 +254,24 @@ def _owned(value: Tensor) -> Tensor:
     """A copy, which the caller cannot change; what an axis merely repeats is stored once."""
     if value.numel() == 1:
         return value.clone()
-    once = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
-    return once.clone().expand(value.shape)
+    return _once(value).clone().expand(value.shape)
+
+
+def _once(value: Tensor) -> Tensor:
+    """A value without the axes along which it only repeats."""
+    return value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.stride())]
+
+
+def _unpickled(
+    numbers: Tensor | np.ndarray[Any, Any], shape: tuple[int, ...], constraint: Constraint, trainable: bool, name: str
+) -> Parameter:
+    parameter = Parameter.__new__(Parameter)
+    if isinstance(numbers, np.ndarray):
+        numbers = torch.as_tensor(np.require(numbers, requirements="W"))  # torch warns of arrays that cannot be written
+    value = numbers.expand(shape)
+    for field, content in (("value", value), ("constraint", constraint), ("trainable", trainable), ("name", name)):
+        object.__setattr__(parameter, field, content)
+    return parameter
 
 
 def check(value: Tensor, constraint: Constraint, name: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
+import numpy as np
+
 from pcircuits.errors import ScopeError
 
-__all__ = ["OPEN_ENDED", "REAL", "Variable", "as_variables", "columns", "is_label", "order"]
+__all__ = ["OPEN_ENDED", "REAL", "Variable", "as_labels", "as_variables", "columns", "is_label", "order"]
 
 Variable = int | str
 """A label of a random variable."""
@@ -18,20 +20,30 @@ REAL = -1
 
 
 def is_label(value: object) -> TypeGuard[Variable]:
-    """Whether `value` can name a variable."""
-    return isinstance(value, int | str) and not isinstance(value, bool)
+    """Whether `value` can name a variable; an integer of numpy names the one of the same int."""
+    return isinstance(value, int | str | np.integer) and not isinstance(value, bool)
+
+
+def as_labels(variables: object) -> tuple[Variable, ...]:
+    """One label, or any number of labels, as a tuple of ints and strs."""
+    if is_label(variables):
+        return (_plain(variables),)
+    if not isinstance(variables, Iterable):
+        raise ScopeError(f"a variable is an int or a str, not {variables!r}")
+    return tuple(map(_plain, variables))
+
+
+def _plain(label: object) -> Variable:
+    if type(label) is int or isinstance(label, str):
+        return label
+    if not is_label(label):
+        raise ScopeError(f"a variable is an int or a str, not {label!r}")
+    return int(label)
 
 
 def as_variables(variables: object) -> tuple[Variable, ...]:
     """One label, or a sequence of labels, as a tuple."""
-    if is_label(variables):
-        return (variables,)
-    if not isinstance(variables, Iterable):
-        raise ScopeError(f"a variable is an int or a str, not {variables!r}")
-    labels = tuple(variables)
-    for label in labels:
-        if not is_label(label):
-            raise ScopeError(f"a variable is an int or a str, not {label!r}")
+    labels = as_labels(variables)
     if not labels:
         raise ScopeError("no variables were given: at least one is needed")
     return labels

@@ -103,7 +103,7 @@ def as_units(value: object) -> Units:
     if isinstance(value, Combination):
         return value.units
     raise CircuitError(
-        f"units were wanted, not {type(value).__name__}: make them with pcircuits.Normal(...) or another leaf"
+        f"expected units, got {type(value).__name__}: make them with pcircuits.Normal(...) or another leaf"
     )
 
 

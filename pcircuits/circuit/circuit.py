@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from pcircuits.circuit.algebra import Combination, as_units, concat
+from pcircuits.circuit.graph import fold, topological
+from pcircuits.circuit.pickling import ChildrenFirst
 from pcircuits.circuit.reach import Regions, used_regions
-from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.circuit.scopes import ScopeTable
+from pcircuits.circuit.units import AbstractProduct, AbstractSum, Input, Unit, Units
 from pcircuits.devices import available_device
 from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.memory import collector_paused
-from pcircuits.parameters import Parameter, Sourced
+from pcircuits.parameters import Parameter
 from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_variables, columns, order
 
 if TYPE_CHECKING:
@@ -23,43 +27,6 @@ if TYPE_CHECKING:
     from pcircuits.queries.compiled import CompiledCircuit
 
 __all__ = ["Circuit", "Unit", "fold", "topological"]
-
-T = TypeVar("T")
-
-
-class Unit(NamedTuple):
-    """One unit of an array."""
-
-    array: Units
-    region: int
-    column: int
-
-
-def topological(root: Units) -> tuple[Units, ...]:
-    """Every array below the root once, children before parents, without recursion."""
-    seen: set[int] = set()
-    ordered: list[Units] = []
-    stack: list[tuple[Units, Iterator[Units]]] = [(root, iter(root.children))]
-    seen.add(id(root))
-    while stack:
-        node, children = stack[-1]
-        for child in children:
-            if id(child) not in seen:
-                seen.add(id(child))
-                stack.append((child, iter(child.children)))
-                break
-        else:
-            ordered.append(node)
-            stack.pop()
-    return tuple(ordered)
-
-
-def fold(arrays: Sequence[Units], combine: Callable[[Units, list[T]], T]) -> dict[int, T]:
-    """The one primitive of every property: combine(array, results of its children), bottom-up; keyed by `id(array)`."""
-    results: dict[int, T] = {}
-    for array in arrays:
-        results[id(array)] = combine(array, [results[id(child)] for child in array.children])
-    return results
 
 
 class Circuit:
@@ -107,25 +74,20 @@ class Circuit:
     def _order_variables(self, wanted: Sequence[Variable] | None) -> None:
         """The columns of the data; in scopes, the variables of unused regions come after them."""
         found = list(dict.fromkeys(label for array in self.inputs for scope in array.variables for label in scope))
-        present = set(found)
-        likely = [label for label in wanted or () if label in present]
-        scope = self._set_bits(list(dict.fromkeys([*likely, *order(found, None)])))
-        used = self.labels(scope)
+        self.scope_table = ScopeTable(found)
+        self._scopes = fold(self.arrays, lambda array, children: array.scopes(children, self.scope_table))
+        used = set(self.scope_table.labels(self._scopes[id(self.root)][0]))
         if not used:
             raise ScopeError("a circuit needs at least one input unit: the root of this one is made of only constants")
-        idle = [label for label in self._labels if label not in used]
+        present = set(found)
+        likely = [label for label in wanted or () if label in present]
+        idle = [label for label in dict.fromkeys([*likely, *order(found, None)]) if label not in used]
         _refuse_idle_variables(idle, wanted)
         self.variables = order([label for label in found if label in used], wanted)
         self.column_of: Mapping[Variable, int] = {label: i for i, label in enumerate(self.variables)}
-        if self._labels != [*self.variables, *idle]:
-            self._set_bits([*self.variables, *idle])
-
-    def _set_bits(self, labels: list[Variable]) -> int:
-        """Let bit i of a scope be `labels[i]`; returns the root's scope."""
-        self._labels = labels
-        self._bit_of = {label: 1 << i for i, label in enumerate(labels)}
-        self._scopes = fold(self.arrays, self._combine_scopes)
-        return self._scopes[id(self.root)][0]
+        self._labels = [*self.variables, *idle]
+        place = {label: i for i, label in enumerate(self._labels)}
+        self._place_of = np.array([place[label] for label in found], dtype=np.int64)
 
     @property
     def num_roots(self) -> int:
@@ -138,33 +100,35 @@ class Circuit:
         return tuple(a for a in self.arrays if isinstance(a, Input))
 
     @cached_property
-    def sums(self) -> tuple[Sum | Mix, ...]:
+    def sums(self) -> tuple[AbstractSum, ...]:
         """The arrays of sum units."""
-        return tuple(a for a in self.arrays if isinstance(a, Sum | Mix))
+        return tuple(a for a in self.arrays if isinstance(a, AbstractSum))
 
     @cached_property
-    def products(self) -> tuple[Product | Outer, ...]:
+    def products(self) -> tuple[AbstractProduct, ...]:
         """The arrays of product units."""
-        return tuple(a for a in self.arrays if isinstance(a, Product | Outer))
-
-    def _combine_scopes(self, array: Units, children: list[list[int]]) -> list[int]:
-        if isinstance(array, Input):
-            return [sum(self._bit_of[label] for label in labels) for labels in array.variables]
-        if isinstance(array, Constant):
-            return [0] * array.regions
-        if isinstance(array, Product) and array.groups is not None:
-            return [_union(children[0][r] for r in group) for group in array.groups]
-        if isinstance(array, Wiring):
-            return _wired(array, children)
-        spread = [c if len(c) == array.regions else c * array.regions for c in children]
-        return [_union(parts) for parts in zip(*spread, strict=True)]
+        return tuple(a for a in self.arrays if isinstance(a, AbstractProduct))
 
     def region_scopes(self, array: Units) -> list[int]:
         """For each region of an array, its scope as the bits of an integer: bit i is `variables[i]`.
 
-        Variables that only unused regions are over have the bits after these.
+        Variables that only unused regions are over have the bits after these. The bits of R scopes of D variables are
+        R·D / 8 bytes; `numbered_scopes` says in less which scopes are equal.
         """
+        numbers = self.numbered_scopes(array)
+        bits = {n: sum(1 << i for i in self._columns(n)) for n in dict.fromkeys(numbers)}
+        return [bits[number] for number in numbers]
+
+    def numbered_scopes(self, array: Units) -> list[int]:
+        """For each region of an array, the number of its scope in `scope_table`: equal scopes have equal numbers."""
         return self._scopes[id(self._own(array))]
+
+    def scope_labels(self, number: int) -> tuple[Variable, ...]:
+        """The labels of a numbered scope, in the order of the columns."""
+        return tuple(self._labels[i] for i in self._columns(number))
+
+    def _columns(self, number: int) -> list[int]:
+        return sorted(self._place_of[self.scope_table.positions(number)].tolist())
 
     def used(self, array: Units | Combination) -> Regions:
         """For each region of an array, (R,), whether the root depends on it.
@@ -203,7 +167,10 @@ class Circuit:
 
     def scope(self, array: Units | Combination, region: int = 0) -> frozenset[Variable]:
         """The variables that a region's units depend on."""
-        return self.labels(self.region_scopes(as_units(array))[region])
+        own = self._own(as_units(array))
+        if not 0 <= region < own.regions:
+            raise CircuitError(f"{own!r} has no region {region}: it has {own.regions}, numbered from 0")
+        return frozenset(self.scope_labels(self.numbered_scopes(own)[region]))
 
     def labels(self, scope: int) -> frozenset[Variable]:
         """The labels of a scope given as bits."""
@@ -218,11 +185,18 @@ class Circuit:
         own = self._own(as_units(array))
         if not (0 <= region < own.regions and 0 <= column < own.width):
             raise CircuitError(f"{own!r} has no unit at region {region}, column {column}")
-        return Unit(own, region, column)
+        return Unit(own, int(region), int(column))
+
+    @staticmethod
+    def computed(unit: Unit) -> Unit:
+        """The unit that computes what this one is, through any wiring."""
+        while unit.array.kind == "wiring":
+            (unit,) = unit.array.inputs_of(unit.region, unit.column)
+        return unit
 
     def children(self, unit: Unit) -> list[Unit]:
         """The units that a unit is computed from (through any wiring), in the order of its weights."""
-        return [_through(child) for child in _children(unit)]
+        return [self.computed(child) for child in unit.array.inputs_of(unit.region, unit.column)]
 
     @cached_property
     def _parents(self) -> dict[tuple[int, int, int], list[Unit]]:
@@ -233,13 +207,13 @@ class Circuit:
 
     def parents(self, unit: Unit) -> list[Unit]:
         """The units that are computed from a unit. The first call walks over all edges."""
-        array, region, column = _through(unit)
+        array, region, column = self.computed(unit)
         return list(self._parents.get((id(array), region, column), ()))
 
     def edges(self) -> Iterator[tuple[Unit, Unit]]:
         """Every edge (parent, child) between units that compute something."""
         for array in self.arrays:
-            if array.children and not isinstance(array, Wiring):
+            if array.children and array.kind != "wiring":
                 for region in range(array.regions):
                     for column in range(array.width):
                         unit = Unit(array, region, column)
@@ -250,7 +224,7 @@ class Circuit:
         """The distinct parameters, in topological order; those that a source makes are not among them."""
         seen: set[int] = set()
         for array in self.arrays:
-            for parameter in array_parameters(array):
+            for parameter in array.held_parameters():
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
                     yield parameter
@@ -264,6 +238,14 @@ class Circuit:
         from pcircuits.circuit.properties import Properties
 
         return Properties(self)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (ChildrenFirst(self.arrays), self.variables)
+
+    def __copy__(self) -> Circuit:
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
 
     def __deepcopy__(self, memo: dict[int, object]) -> Circuit:
         """A circuit never changes, and a copy of it is the circuit itself."""
@@ -303,22 +285,9 @@ class Circuit:
         return f"Circuit({len(self.variables)} variables, {len(self.arrays)} arrays, {self.num_roots} root{'s' if self.num_roots > 1 else ''})"  # fmt: skip  # noqa: E501
 
     def _own(self, array: Units) -> Units:
-        if id(array) not in self._scopes_keys:
+        if id(array) not in self._scopes:
             raise CircuitError(f"{array!r} is not part of this circuit")
         return array
-
-    @cached_property
-    def _scopes_keys(self) -> frozenset[int]:
-        return frozenset(id(a) for a in self.arrays)
-
-
-def array_parameters(array: Units) -> list[Parameter]:
-    """The parameters that an array holds itself."""
-    if isinstance(array, Input):
-        return [] if isinstance(array.parameters, Sourced) else list(array.parameters.values())
-    if isinstance(array, Sum | Mix):
-        return [array.weights]
-    return [array.value] if isinstance(array, Constant) else []
 
 
 def _refuse_idle_variables(idle: list[Variable], wanted: Sequence[Variable] | None) -> None:
@@ -332,54 +301,5 @@ def _refuse_idle_variables(idle: list[Variable], wanted: Sequence[Variable] | No
         )
 
 
-def _union(scopes: object) -> int:
-    total = 0
-    for scope in scopes:  # type: ignore[attr-defined]
-        total |= scope
-    return total
-
-
-def _wired(array: Wiring, children: list[list[int]]) -> list[int]:
-    if array.column is None:
-        return [children[c][r] for c, r in zip(array.child.tolist(), array.region.tolist(), strict=True)]
-    return [
-        _union(children[c][r] for c, r in set(zip(cs.tolist(), rs.tolist(), strict=True)))
-        for cs, rs in zip(array.child, array.region, strict=True)
-    ]
-
-
-def _broadcast(array: Units, region: int, column: int) -> Unit:
-    return Unit(array, 0, 0) if array.shape == (1, 1) else Unit(array, region, column)
-
-
-def _children(unit: Unit) -> list[Unit]:
-    array, region, column = unit
-    if isinstance(array, Sum):
-        return [Unit(array.children[0], region, k) for k in range(array.children[0].width)]
-    if isinstance(array, Product) and array.groups is not None:
-        return [Unit(array.children[0], r, column) for r in array.groups[region]]
-    if isinstance(array, Outer):
-        found = []
-        for child in reversed(array.children):
-            column, k = divmod(column, child.width)
-            found.append(Unit(child, region, k))
-        return found[::-1]
-    if isinstance(array, Wiring):
-        return [wired_from(unit)]
-    return [_broadcast(child, region, column) for child in array.children]
-
-
-def wired_from(unit: Unit) -> Unit:
-    """The unit that a wiring's unit stands for, one step down."""
-    array, region, column = unit
-    assert isinstance(array, Wiring)
-    if array.column is None:
-        return Unit(array.children[array.child[region]], int(array.region[region]), column)
-    place = (region, column)
-    return Unit(array.children[array.child[place]], int(array.region[place]), int(array.column[place]))
-
-
-def _through(unit: Unit) -> Unit:
-    while isinstance(unit.array, Wiring):
-        unit = wired_from(unit)
-    return unit
+def _restored(arrays: Sequence[Units], variables: Sequence[Variable]) -> Circuit:
+    return Circuit(arrays[-1], variables)

@@ -49,16 +49,17 @@ class Division:
         self._circuit = circuit
         self._values = log_values
         self._removed = removed
-        self._remaining = sum(1 << column for label, column in circuit.column_of.items() if label not in removed)
+        remaining = [label for label in circuit.variables if label not in removed]
+        self._remains = circuit.scope_table.meeting(remaining)
         self._weights = PushedWeights()
         self._slices: dict[tuple[int, bytes], Parameter] = {}
         self._sources: dict[tuple[int, int, bytes], Sourced] = {}
 
     def rebuild(self, array: Units, children: list[Kept]) -> Kept:
         """An array from what became of its children."""
-        scopes = self._circuit.region_scopes(array)
+        scopes = self._circuit.numbered_scopes(array)
         used = self._circuit.used(array).tolist()
-        live = np.array([r for r, s in enumerate(scopes) if used[r] and s & self._remaining], dtype=np.int64)
+        live = np.array([r for r, s in enumerate(scopes) if used[r] and self._remains[s]], dtype=np.int64)
         if not len(live):
             return Kept(None, np.full(array.regions, -1))
         if isinstance(array, Wiring):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.determinism import Determinism
 from pcircuits.circuit.mass import log_masses
-from pcircuits.circuit.units import Input, Mix, Outer, Product, Units, Wiring
+from pcircuits.circuit.units import AbstractProduct, Input, Units
 from pcircuits.circuit.verdict import Verdict, Witness
 from pcircuits.parameters import Sourced
 from pcircuits.scope import Variable
@@ -33,13 +33,14 @@ class Properties:
     @cached_property
     def decomposable(self) -> Verdict:
         """The factors of every product have disjoint scopes (Choi et al. 2020, definition 12); never unknown."""
+        sizes = self._circuit.scope_table.sizes
         for array in self._circuit.products:
-            for region, factors in self._factors(array):
-                union = 0
-                for scope in factors:
-                    if union & scope:
-                        return Verdict("decomposable", False, self._overlap(array, region, factors))
-                    union |= scope
+            children = [self._circuit.numbered_scopes(c) for c in array.children]
+            whole = self._circuit.numbered_scopes(array)
+            for region in self._used(array):
+                factors = array.factors(region, children)
+                if sum(map(sizes.__getitem__, factors)) != sizes[whole[region]]:  # else no variable was counted twice
+                    return Verdict("decomposable", False, self._overlap(array, region, factors))
         return Verdict("decomposable", True)
 
     @cached_property
@@ -106,49 +107,32 @@ class Properties:
         return None
 
     def _unsmooth(self, array: Units) -> Witness | None:
-        scopes = self._circuit.region_scopes
-        if isinstance(array, Mix):
-            children = [scopes(c) for c in array.children]
-            for region in self._used(array):
-                parts = [c[region] if len(c) > 1 else c[0] for c in children]
-                if len(set(parts)) > 1:
-                    return self._differ(array, region, parts, "its inputs have different scopes")
-        if isinstance(array, Wiring) and array.column is not None:
-            children = [scopes(c) for c in array.children]
-            for region in self._used(array):
-                pairs = dict.fromkeys(zip(array.child[region].tolist(), array.region[region].tolist(), strict=True))
-                parts = [children[c][r] for c, r in pairs]
-                if len(set(parts)) > 1:
-                    return self._differ(
-                        array, region, parts, "a region is wired together from units of different scopes"
-                    )
-        return None
+        children = [self._circuit.numbered_scopes(c) for c in array.children]
+        found = array.unalike(self._used(array), children)
+        return None if found is None else self._differ(array, *found)
 
     def _used(self, array: Units) -> list[int]:
         """The regions of an array that the root depends on: the others break no property."""
         return self._circuit.used(array).nonzero()[0].tolist()
 
-    def _factors(self, array: Product | Outer) -> Iterable[tuple[int, list[int]]]:
-        """For each used region, the scopes of its factors."""
-        children = [self._circuit.region_scopes(c) for c in array.children]
-        if isinstance(array, Product) and array.groups is not None:
-            groups = array.groups
-            return ((region, [children[0][r] for r in groups[region]]) for region in self._used(array))
-        return ((region, [c[region] if len(c) > 1 else c[0] for c in children]) for region in self._used(array))
-
     def _differ(self, array: Units, region: int, parts: list[int], what: str) -> Witness:
-        distinct = list(dict.fromkeys(parts))[:2]
-        labels = tuple(self._circuit.labels(s) for s in distinct)
-        shown = " and ".join(_set(self._circuit, s) for s in distinct)
-        return Witness(f"{array!r}, region {region}", f"{what}: {shown}", labels, labels[0] ^ labels[1])
+        scopes = [self._circuit.scope_labels(number) for number in list(dict.fromkeys(parts))[:2]]
+        one, other = map(frozenset, scopes)
+        shown = " and ".join(map(_set, scopes))
+        return Witness(f"{array!r}, region {region}", f"{what}: {shown}", (one, other), one ^ other)
 
-    def _overlap(self, array: Units, region: int, factors: list[int]) -> Witness:
-        for i, one in enumerate(factors):
-            for other in factors[:i]:
-                if one & other:
-                    shown = f"two of its factors share {_set(self._circuit, one & other)}"
-                    scopes = (self._circuit.labels(other), self._circuit.labels(one))
-                    return Witness(f"{array!r}, region {region}", shown, scopes, self._circuit.labels(one & other))
+    def _overlap(self, array: AbstractProduct, region: int, factors: list[int]) -> Witness:
+        """The first factor, in their order, that shares a variable with one before it, and that one."""
+        first: dict[Variable, int] = {}
+        for position, number in enumerate(factors):
+            labels = self._circuit.scope_labels(number)
+            if shared := {first[label] for label in labels if label in first}:
+                one = frozenset(labels)
+                earlier = self._circuit.scope_labels(factors[min(shared)])
+                both = [label for label in earlier if label in one]
+                shown = f"two of its factors share {_set(both)}"
+                return Witness(f"{array!r}, region {region}", shown, (frozenset(earlier), one), frozenset(both))
+            first |= dict.fromkeys(labels, position)
         raise AssertionError("no overlap")
 
 
@@ -170,6 +154,6 @@ def _measure(base: str) -> str:
     return "density" if base == "lebesgue" else "probability mass"
 
 
-def _set(circuit: Circuit, scope: int) -> str:
-    labels = [repr(label) for label in circuit.ordered_labels(scope)]
-    return "{" + ", ".join(labels[:6]) + (f", ... {len(labels)} in all" if len(labels) > 6 else "") + "}"
+def _set(labels: Sequence[Variable]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:6])
+    return "{" + shown + (f", ... {len(labels)} in all" if len(labels) > 6 else "") + "}"

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcircuits.circuit.mass import log_weights
+from pcircuits.circuit.weights import log_weights
 from pcircuits.parameters import Parameter, simplex
 
 __all__ = ["PushedWeights"]

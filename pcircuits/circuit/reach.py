@@ -1,18 +1,14 @@
-"""Which regions a root depends on: what is wired to nothing above it has no say in the circuit's answers."""
+"""The regions that a root depends on; the others do not affect any query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pcircuits.circuit.units import Product, Units, Wiring
+from pcircuits.circuit.kinds import Regions, Units
 
 __all__ = ["Regions", "used_regions"]
-
-Regions = NDArray[np.bool_]
-"""For each region of an array, (R,), whether it is meant."""
 
 
 def used_regions(arrays: Sequence[Units]) -> dict[int, Regions]:
@@ -22,24 +18,13 @@ def used_regions(arrays: Sequence[Units]) -> dict[int, Regions]:
 
     - `arrays`: children before parents, the root last.
     """
+    if all(array.regions == 1 and array.kind != "wiring" for array in arrays):
+        everything = np.ones(1, bool)  # circuits built unit by unit: what is below the root is used
+        return {id(array): everything for array in arrays}
     used = {id(array): np.zeros(array.regions, bool) for array in arrays}
     used[id(arrays[-1])][:] = True
     for array in reversed(arrays):
         wanted = used[id(array)]
         if wanted.any():
-            _pass_down(array, wanted, [used[id(child)] for child in array.children])
+            array.mark_used(wanted, [used[id(child)] for child in array.children])
     return used
-
-
-def _pass_down(array: Units, wanted: Regions, children: list[Regions]) -> None:
-    """Mark the regions of the children that the wanted regions of an array are computed from."""
-    if isinstance(array, Wiring):
-        child, region = array.child[wanted], array.region[wanted]
-        for number, used in enumerate(children):
-            used[region[child == number]] = True
-    elif isinstance(array, Product) and array.groups is not None:
-        for r in np.flatnonzero(wanted):
-            children[0][list(array.groups[r])] = True
-    else:
-        for used in children:
-            used |= wanted if len(used) == len(wanted) else True

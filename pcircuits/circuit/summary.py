@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
 
 from pcircuits.circuit.circuit import Circuit, fold
-from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
-from pcircuits.parameters import Sourced
+from pcircuits.circuit.units import Input
+from pcircuits.parameters import Source, Sourced
 
 __all__ = ["Summary", "summarise"]
 
@@ -43,19 +48,17 @@ class Summary:
 def summarise(circuit: Circuit) -> Summary:
     """The summary of a circuit, from its arrays alone."""
 
-    def count(*kinds: type[Units]) -> int:
-        return sum(a.regions * a.width for a in circuit.arrays if isinstance(a, kinds))
+    def count(*kinds: str) -> int:
+        return sum(a.regions * a.width for a in circuit.arrays if a.kind in kinds)
 
-    depths = fold(
-        circuit.arrays, lambda a, below: max(below, default=0) + (bool(a.children) and not isinstance(a, Wiring))
-    )
-    largest = max((a for a in circuit.arrays if not isinstance(a, Wiring)), key=lambda a: a.regions * a.width)
+    depths = fold(circuit.arrays, lambda a, below: max(below, default=0) + (bool(a.children) and a.kind != "wiring"))
+    largest = max((a for a in circuit.arrays if a.kind != "wiring"), key=lambda a: a.regions * a.width)
     return Summary(
         variables=len(circuit.variables),
-        inputs=count(Input, Constant),
-        sums=count(Sum, Mix),
-        products=count(Product, Outer),
-        edges=sum(_edges(a) for a in circuit.arrays),
+        inputs=count("input", "constant"),
+        sums=count("sum"),
+        products=count("product"),
+        edges=sum(a.num_edges() for a in circuit.arrays),
         parameters=sum(p.value.numel() for p in circuit.parameters()),
         sourced_parameters=sum(_sourced(a) for a in circuit.inputs),
         depth=depths[id(circuit.root)],
@@ -64,16 +67,18 @@ def summarise(circuit: Circuit) -> Summary:
     )
 
 
-def _edges(array: Units) -> int:
-    units = array.regions * array.width
-    if isinstance(array, Sum):
-        return units * array.children[0].width
-    if isinstance(array, Product) and array.groups is not None:
-        return sum(len(group) for group in array.groups) * array.width
-    return 0 if isinstance(array, Wiring) else units * len(array.children)
-
-
 def _sourced(array: Input) -> int:
+    """How many numbers a source makes for an array: for each unit its parameters, with all numbers of their events."""
     if not isinstance(array.parameters, Sourced):
         return 0
-    return array.regions * array.width * len(array.family.parameters)
+    specs = array.family.parameters
+    if all(spec.event_ndim == 0 for spec in specs.values()):
+        return array.regions * array.width * len(specs)
+    return array.width * sum(made.numel() for made in _of_one_column(array.parameters.source).values())
+
+
+def _of_one_column(source: nn.Module) -> dict[str, Tensor]:
+    """The parameters of the first column, which say how large events are."""
+    like = next(itertools.chain(source.parameters(), source.buffers()), torch.empty(0))
+    with torch.no_grad():
+        return cast(Source, source).parameters_for(torch.zeros(1, dtype=torch.int64, device=like.device))

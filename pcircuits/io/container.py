@@ -1,4 +1,4 @@
-"""Safetensors files with a digest of every byte, read only after their header was checked against their size.
+"""Safetensors files with a digest of every byte, which is checked before the library reads them.
 
 A file is the length of its header (8 bytes, little-endian), the header (JSON: name to dtype, shape and place, and
 `__metadata__`: str to str), and the tensors end to end. The digest is the SHA-256 of all of it, with zeros in the place
@@ -9,40 +9,45 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
 from torch import Tensor
 
 from pcircuits.errors import FileFormatError
 from pcircuits.files import replacing
 
-__all__ = ["VERSION", "Packed", "read", "write"]
+__all__ = ["VERSION", "File", "Packed", "read", "write"]
+
+File = str | os.PathLike[str] | BinaryIO
+"""A path, or an open binary file such as `io.BytesIO`."""
 
 FORMAT, VERSION = "pcircuits", 1
 LONGEST_HEADER = 100_000_000
 """What the safetensors library accepts, in bytes."""
 NO_DIGEST = "0" * 64
 
-DTYPES: dict[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
 }
-NAMES = {dtype: name for name, dtype in DTYPES.items()}
+"""The dtypes that are written; the library knows which it can read."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,8 @@ class Packed:
     pieces: Sequence[Tensor]
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Where a tensor lies in a file."""
-
-    name: str
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-
-def write(path: Path, structure: Mapping[str, object], tensors: Mapping[str, Tensor | Packed]) -> None:
-    """Write one file: whole, or not at all; `structure` is JSON, kept in the header's metadata.
+def write(target: File, structure: Mapping[str, object], tensors: Mapping[str, Tensor | Packed]) -> None:
+    """Write one file; `structure` is JSON, kept in the header's metadata. A path is written whole, or not at all.
 
     **Raises** `FileFormatError` for a dtype that safetensors does not have and a structure that is not JSON; `OSError`
     where the file cannot be written.
@@ -72,36 +66,38 @@ def write(path: Path, structure: Mapping[str, object], tensors: Mapping[str, Ten
     names = sorted(tensors, key=lambda name: (-_dtype(tensors[name], name).itemsize, name))
     header = _header(structure, {name: tensors[name] for name in names})
     digest = hashlib.sha256(header)
-    with replacing(path) as file:
-        file.write(header)
-        for name in names:
-            for piece in _pieces(tensors[name]):
-                raw = _bytes(piece)
-                digest.update(raw)
-                file.write(raw)
-        file.seek(header.index(f'"digest":"{NO_DIGEST}"'.encode()) + len('"digest":"'))
-        file.write(digest.hexdigest().encode())
+    for part in _data(tensors, names):
+        digest.update(part)
+    with replacing(Path(target)) if isinstance(target, str | os.PathLike) else nullcontext(target) as file:
+        file.write(header.replace(_digest_entry(NO_DIGEST), _digest_entry(digest.hexdigest())))
+        for part in _data(tensors, names):
+            file.write(part)
 
 
-def read(path: Path) -> tuple[Any, dict[str, Tensor]]:
-    """The structure and the tensors of a file.
+def read(source: File) -> tuple[Any, dict[str, Tensor]]:
+    """The structure and the tensors of a file, or of what is left of an open one.
 
     **Raises** `FileFormatError` for anything but a whole, unaltered file of this format, before any memory is taken
     for what its header declares.
     """
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        raw = _read_header(file, size)
-        metadata, entries = _parse_header(raw)
-        _identify(metadata)
-        _fits(entries, size - len(raw))
-        digest = hashlib.sha256(_without_digest(raw, metadata))
-        tensors = {entry.name: _read_tensor(file, entry, digest) for entry in entries}
-    if digest.hexdigest() != metadata["digest"]:
+    raw = Path(source).read_bytes() if isinstance(source, str | os.PathLike) else source.read()
+    length = _header_length(raw)
+    metadata, end = _parse_header(raw[8:length])
+    _identify(metadata)
+    if len(raw) != length + end:
+        cut = "truncated" if len(raw) < length + end else "damaged"
+        raise FileFormatError(
+            f"{cut}: the header declares {end} bytes of tensors, the file has {len(raw) - length}; take another copy"
+        )
+    if _digest(raw, length, metadata["digest"]) != metadata["digest"]:
         raise FileFormatError(
             "the file was altered after it was saved: its content does not have the digest in its header; "
             "take another copy, or save the circuit again"
         )
+    try:
+        tensors = read_tensors(raw)
+    except (SafetensorError, KeyError) as error:  # a KeyError: torch lacks the dtype
+        raise FileFormatError(f"the header is malformed ({error}); the file is damaged") from error
     return parse_json(metadata.get("structure", ""), "the structure"), tensors
 
 
@@ -121,6 +117,10 @@ def _pieces(value: Tensor | Packed) -> Iterator[Tensor]:
     yield from value.pieces if isinstance(value, Packed) else (value,)
 
 
+def _data(tensors: Mapping[str, Tensor | Packed], names: Sequence[str]) -> Iterator[memoryview]:
+    return (_bytes(piece) for name in names for piece in _pieces(tensors[name]))
+
+
 def _bytes(tensor: Tensor) -> memoryview:
     """The bytes of a tensor, without a copy where it lies on the CPU in one piece."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
@@ -132,7 +132,9 @@ def _bytes(tensor: Tensor) -> memoryview:
 def _dtype(value: Tensor | Packed, name: str) -> torch.dtype:
     dtype = value.pieces[0].dtype if isinstance(value, Packed) else value.dtype
     if dtype not in NAMES:
-        raise FileFormatError(f"{name} has dtype {dtype}, which a circuit file cannot hold: it holds {list(DTYPES)}")
+        raise FileFormatError(
+            f"{name} has dtype {dtype}, which a circuit file cannot hold: it holds {list(NAMES.values())}"
+        )
     return dtype
 
 
@@ -164,47 +166,31 @@ def _header(structure: Mapping[str, object], tensors: Mapping[str, Tensor | Pack
     return len(raw).to_bytes(8, "little") + raw
 
 
-def _read_header(file: BinaryIO, size: int) -> bytes:
-    """The header with its length, read only if the file is long enough to hold it."""
-    start = file.read(8)
-    length = int.from_bytes(start, "little")
-    if len(start) < 8 or not 2 <= length <= min(size - 8, LONGEST_HEADER):
+def _header_length(raw: bytes) -> int:
+    """The length of the header with what says its length."""
+    length = int.from_bytes(raw[:8], "little")
+    if not 2 <= length <= min(len(raw) - 8, LONGEST_HEADER):
         raise FileFormatError(
-            f"not a circuit file, or truncated: it has {size} bytes, and its header would take {length} of them; "
+            f"not a circuit file, or truncated: it has {len(raw)} bytes, and its header would take {length} of them; "
             "a circuit file is made by pcircuits.save"
         )
-    raw = file.read(length)
-    if len(raw) < length or not raw.startswith(b"{"):
+    if not raw.startswith(b"{", 8):
         raise FileFormatError(
             "not a circuit file: it has no safetensors header; a circuit file is made by pcircuits.save"
         )
-    return start + raw
+    return 8 + length
 
 
-def _parse_header(raw: bytes) -> tuple[dict[str, str], list[_Entry]]:
-    header = parse_json(raw[8:], "the header")
-    metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else None
+def _parse_header(raw: bytes) -> tuple[dict[str, str], int]:
+    """The metadata, and how many bytes of tensors the header declares."""
+    header = parse_json(raw, "the header")
+    metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FileFormatError("the header is malformed: its metadata is not a table of strings; the file is damaged")
-    entries = [_entry(name, value) for name, value in header.items()]
-    return metadata, sorted(entries, key=lambda entry: (entry.begin, entry.end))
-
-
-def _entry(name: str, value: Any) -> _Entry:
-    fields: dict[str, Any] = value if isinstance(value, dict) else {}
-    dtype: Any = fields.get("dtype")
-    shape: Any = fields.get("shape")
-    place: Any = fields.get("data_offsets")
-    if not isinstance(dtype, str) or not _counts(shape) or not _counts(place) or len(place) != 2:
-        raise FileFormatError(f"the header is malformed at tensor {name!r}; the file is damaged")
-    if dtype not in DTYPES:
-        raise FileFormatError(f"tensor {name!r} has the dtype {dtype!r}, which is not known here")
-    return _Entry(name, DTYPES[dtype], tuple(shape), place[0], place[1])
-
-
-def _counts(values: Any) -> bool:
-    """A short list of integers >= 0, none beyond what a tensor can have."""
-    return isinstance(values, list) and len(values) <= 64 and all(type(v) is int and 0 <= v < 2**48 for v in values)
+    try:
+        return metadata, max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (TypeError, ValueError, LookupError) as error:
+        raise FileFormatError("the header is malformed: a tensor has no place; the file is damaged") from error
 
 
 def _identify(metadata: Mapping[str, str]) -> None:
@@ -223,35 +209,15 @@ def _identify(metadata: Mapping[str, str]) -> None:
         raise FileFormatError("the header is malformed: it has no digest; the file is damaged")
 
 
-def _fits(entries: Sequence[_Entry], size: int) -> None:
-    """The tensors lie end to end, have the bytes that their shapes need, and fill the rest of the file."""
-    end = 0
-    for entry in entries:
-        needed = math.prod(entry.shape) * entry.dtype.itemsize
-        if entry.begin != end or entry.end - entry.begin != needed:
-            raise FileFormatError(
-                f"the header is malformed: tensor {entry.name!r} of shape {list(entry.shape)} needs {needed} bytes "
-                f"from {end}, and is said to lie at {entry.begin} to {entry.end}; the file is damaged"
-            )
-        end = entry.end
-    if end != size:
-        cut = "truncated" if end > size else "damaged"
-        raise FileFormatError(
-            f"{cut}: the header declares {end} bytes of tensors, the file has {size}; take another copy"
-        )
-
-
-def _without_digest(raw: bytes, metadata: Mapping[str, str]) -> bytes:
-    digest = f'"digest":"{metadata["digest"]}"'.encode()
-    if raw.count(digest) != 1:
+def _digest(raw: bytes, length: int, said: str) -> str:
+    """The digest of a file, with zeros in the one place for it."""
+    header, entry = raw[:length], _digest_entry(said)
+    if header.count(entry) != 1:
         raise FileFormatError("the header is malformed: its digest is not in the one place for it; the file is damaged")
-    return raw.replace(digest, f'"digest":"{NO_DIGEST}"'.encode())
+    digest = hashlib.sha256(header.replace(entry, _digest_entry(NO_DIGEST)))
+    digest.update(memoryview(raw)[length:])
+    return digest.hexdigest()
 
 
-def _read_tensor(file: BinaryIO, entry: _Entry, digest: Any) -> Tensor:
-    raw = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
-    view = _bytes(raw)
-    if len(view) and file.readinto(view) != len(view):  # type: ignore[attr-defined]
-        raise FileFormatError("truncated while it was read; take another copy")
-    digest.update(view)
-    return raw.view(entry.dtype).reshape(entry.shape)
+def _digest_entry(digest: str) -> bytes:
+    return f'"digest":"{digest}"'.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -130,12 +131,13 @@ def _is_a_graph(circuit: Circuit) -> None:
     graph = to_networkx(circuit)
     if not nx.is_directed_acyclic_graph(graph):
         raise AssertionError("to_networkx(circuit) has a cycle")
-    for unit, scope in graph.nodes(data="scope"):
-        below = [graph.nodes[child]["scope"] for child in graph.successors(unit)]
+    scopes = {unit: frozenset(json.loads(scope)) for unit, scope in graph.nodes(data="scope")}
+    for unit, scope in scopes.items():
+        below = [scopes[child] for child in graph.successors(unit)]
         if below and frozenset().union(*below) != scope:
             raise AssertionError(f"{unit} has the scope {set(scope)}, and its children another")
     summary = circuit.summary()
-    found = (graph.number_of_nodes(), graph.number_of_edges(), len(graph.graph["roots"]))
+    found = (graph.number_of_nodes(), graph.number_of_edges(), len(json.loads(graph.graph["roots"])))
     if found != (summary.units, summary.edges, circuit.num_roots):
         raise AssertionError(
             f"to_networkx(circuit) has (units, edges, roots) {found}, and the circuit "

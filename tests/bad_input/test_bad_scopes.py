@@ -63,7 +63,7 @@ def test_variables_that_are_not_there():
     [
         (lambda: pc.Circuit([]), "the list of roots is empty: give one or more"),
         (lambda: pc.Circuit(()), "the list of roots is empty"),
-        (lambda: pc.Circuit(None), "units were wanted, not NoneType"),
+        (lambda: pc.Circuit(None), "expected units, got NoneType"),
         (lambda: pc.Circuit(pc.Constant(1.0)), "at least one input unit"),
         (lambda: pc.Bernoulli("a", []), "holds no units"),
         (lambda: pc.Bernoulli([], 0.5), "no variables were given"),

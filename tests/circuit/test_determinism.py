@@ -186,3 +186,28 @@ def test_decision_diagrams_are_found_deterministic(circuit):
 def test_a_wide_mixture_is_refuted_without_comparing_all_pairs(width):
     leaves = pc.Normal("x", torch.zeros(1, width), 1.0)
     assert deterministic(leaves.sum([1.0 / width] * width)).holds is False
+
+
+def test_a_counterexample_decides_and_regions_are_found_when_asked_for():
+    def of_sums(gates):
+        low = 0.5 * pc.Bernoulli("a", 0.5) + 0.5 * pc.Bernoulli("a", 0.25)
+        high = 0.5 * (gates[0] * low) + 0.5 * (gates[1] * low)
+        return pc.Circuit(high)
+
+    circuit = of_sums([pc.Indicator("b", 0), pc.Indicator("b", 1)])
+    found = circuit.check().determinism
+    assert found.verdict.holds is False
+    assert "inputs 0 and 1 are positive together" in str(found.verdict.witness)
+    assert [found.regions[id(array)].tolist() for array in circuit.sums] == [[False], [True]]
+    assert found.verdict.holds is False
+
+
+def test_leaves_of_one_family_with_different_numbers_of_states_are_looked_at_together():
+    """Categoricals of 2 and of 3 states, indicators far out, arrays and scalars: against the supports one by one."""
+    three = [pc.Categorical("c", [0.5, 0.5, 0.0]), pc.Categorical("c", [0.0, 0.0, 1.0])]
+    two = pc.Categorical(["d", "e"], [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [0.5, 0.5]]])
+    far = [pc.Indicator("f", 1000), pc.Indicator("f", 3)]
+    assert deterministic(0.5 * three[0] + 0.5 * three[1])
+    assert deterministic((0.5 * three[0] + 0.5 * three[1]) * two[0].sum([0.5, 0.5]) * (0.5 * far[0] + 0.5 * far[1]))
+    assert deterministic(two[1].sum([0.5, 0.5])).holds is False
+    assert deterministic((two[0, 0] * three[1]) * two[1].sum([0.5, 0.5])).holds is False

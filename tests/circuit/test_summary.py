@@ -54,6 +54,25 @@ def test_what_a_source_makes_is_counted_apart():
     assert "30 made by a source" in str(summary)
 
 
+class MadeTables(nn.Module):
+    """A source of categorical leaves."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(2, 5, 256))
+
+    def parameters_for(self, columns):
+        return {"probs": torch.softmax(self.logits[:, columns], -1)}
+
+
+def test_all_numbers_of_the_events_that_a_source_makes_are_counted():
+    made = pc.inputs(pc.families.Categorical(256), ["a", "b"], pc.Sourced(MadeTables(), 2, 5))
+    summary = pc.Circuit(made.prod().sum([0.2] * 5)).summary()
+    assert summary.sourced_parameters == 2 * 5 * 256
+    one = pc.Circuit(made[0].sum([0.2] * 5))
+    assert pc.normalise(one).summary().sourced_parameters == 5 * 256
+
+
 def test_in_words():
     text = str(pc.Circuit(pc.Normal(range(1000), torch.zeros(1000, 2), 1.0).prod().sum([0.5, 0.5])).summary())
     assert text == (

@@ -85,8 +85,8 @@ def test_public_methods_have_docstrings(cls: type) -> None:
 
 def test_the_examples_of_decorated_functions_and_methods_are_found() -> None:
     from pcircuits import learning
-    from pcircuits.circuit import units
+    from pcircuits.circuit.kinds import interface
 
-    assert "pcircuits.circuit.units.Units.prod" in {example.name for example in examples(units)}
+    assert "pcircuits.circuit.kinds.interface.Units.prod" in {example.name for example in examples(interface)}
     fit = importlib.import_module(learning.fit.__module__)
     assert f"{fit.__name__}.fit" in {example.name for example in examples(fit)}

@@ -135,7 +135,7 @@ def test_overlapping_tensors(tmp_path, good):
     one, other = (header[name]["data_offsets"] for name in ("kinds", "child_counts"))
     assert one[1] - one[0] == other[1] - other[0]
     header["kinds"]["data_offsets"] = other
-    refused(tmp_path / "c.pc", assembled(header, data), "is said to lie at")
+    refused(tmp_path / "c.pc", assembled(header, data), "header is malformed .*(kinds|child_counts)")
 
 
 def test_values_that_stand_for_too_many(tmp_path):

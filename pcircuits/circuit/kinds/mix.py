@@ -1,0 +1,83 @@
+"""Elementwise sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcircuits.circuit.kinds.input import Input
+from pcircuits.circuit.kinds.interface import (
+    AbstractSum,
+    Contents,
+    Index,
+    Ints,
+    Numbering,
+    Units,
+    common_shape,
+    only_parameter,
+)
+from pcircuits.circuit.support import Support, side_by_side
+from pcircuits.circuit.weights import log_weights
+from pcircuits.errors import ParameterError
+from pcircuits.parameters import Parameter, Sourced
+
+__all__ = ["Mix"]
+
+
+class Mix(AbstractSum):
+    """Elementwise weighted sums of children of one shape: Σ_a w_a · child_a.
+
+    Weights are (A,), one for each child, or (R, K, A).
+    """
+
+    __slots__ = ()
+
+    codes = (6,)
+
+    def __init__(self, children: Sequence[Units], weights: Parameter) -> None:
+        shape = common_shape(children, "a sum")
+        arity = len(children)
+        if tuple(weights.shape) not in ((arity,), (*shape, arity)):
+            raise ParameterError(
+                f"the weights of a sum of {arity} arrays of shape {shape} have shape {tuple(weights.shape)}; "
+                f"they need ({arity},) or {(*shape, arity)}"
+            )
+        self.weights = weights
+        super().__init__(shape, tuple(children))
+
+    def unalike(self, regions: Iterable[int], children: list[list[int]]) -> tuple[int, list[int], str] | None:
+        for region in regions:
+            scopes = [c[region] if len(c) > 1 else c[0] for c in children]
+            if len(set(scopes)) > 1:
+                return region, scopes, "its inputs have different scopes"
+        return None
+
+    def log_values(self, children: list[Tensor], leaves: Callable[[Input], Tensor]) -> Tensor:
+        stacked = torch.stack([child.expand(self.shape) for child in children], -1)
+        return torch.logsumexp(stacked + log_weights(self.weights), -1)
+
+    def weights_of(self, weights: Any, region: int, column: int) -> Any:
+        return weights[region, column] if weights.ndim == 3 else weights
+
+    def input_supports(self, children: list[list[Support]], region: int, column: int, inputs: Index) -> Support:
+        parts = [children[a][region if len(children[a]) > 1 else 0] for a in inputs.tolist()]
+        return side_by_side([part if part.width == 1 else part.take([column]) for part in parts])
+
+    def rebuilt(
+        self,
+        children: Sequence[Units],
+        parameter: Callable[[Parameter], Parameter],
+        sourced: Callable[[Sourced], Sourced],
+    ) -> Mix:
+        return Mix(children, parameter(self.weights))
+
+    def to_integers(self, numbering: Numbering) -> tuple[int, Ints]:
+        """Its weights."""
+        return 6, [numbering.parameter(self.weights)]
+
+    @classmethod
+    def from_integers(cls, code: int, children: list[Units], ints: Index, contents: Contents) -> Mix:
+        return cls(children, only_parameter(ints, contents))
