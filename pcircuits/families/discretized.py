@@ -15,7 +15,7 @@ from pcircuits.families.draws import uniform as draw_uniform
 from pcircuits.families.fields import integer, share
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import Parameters, ParameterSpec
-from pcircuits.families.numerics import log_add
+from pcircuits.families.numerics import log_add, over_scale
 from pcircuits.parameters import positive, real
 
 __all__ = ["AbstractDiscretized"]
@@ -128,9 +128,9 @@ class AbstractDiscretized(AbstractFinite):
         loc, scale = parameters["loc"], parameters["scale"]
         count = last - first + 1
         below, above = first == 0, last == self.levels - 1
-        lower = ((first / self.levels - loc) / scale).masked_fill_(below, -torch.inf)
-        upper = (((last + 1) / self.levels - loc) / scale).masked_fill_(above, torch.inf)
-        width = (count / self.levels / scale).masked_fill_(below | above, torch.inf)
+        lower = over_scale(first / self.levels - loc, scale).masked_fill_(below, -torch.inf)
+        upper = over_scale((last + 1) / self.levels - loc, scale).masked_fill_(above, torch.inf)
+        width = over_scale(count / self.levels, scale).masked_fill_(below | above, torch.inf)
         value = self._log_standard_mass(lower, upper, width)
         if self.uniform == 0:
             return value
@@ -141,7 +141,7 @@ class AbstractDiscretized(AbstractFinite):
 
     def _tails(self, v: Tensor, side: Tensor, parameters: Parameters) -> Tensor:
         """P(X >= v) where `side` is 1, P(X < v) where it is -1: (n, ...) for n units, v within 1..levels-1."""
-        z = (v / self.levels - parameters["loc"].unsqueeze(-1)) / parameters["scale"].unsqueeze(-1)
+        z = over_scale(v / self.levels - parameters["loc"].unsqueeze(-1), parameters["scale"].unsqueeze(-1))
         even = 0.5 - side * (v / self.levels - 0.5)
         return (1 - self.uniform) * self._standard_tail(side * z) + self.uniform * even
 

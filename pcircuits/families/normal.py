@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcircuits.families.draws import standard_normal
 from pcircuits.families.interface import AbstractExponentialFamily, Parameters, ParameterSpec
-from pcircuits.families.numerics import HALF_LOG_TWO_PI, log_normal_mass
+from pcircuits.families.numerics import HALF_LOG_TWO_PI, log_normal_mass, over_scale
 from pcircuits.parameters import positive, real
 
 __all__ = ["Normal"]
@@ -42,10 +42,10 @@ class Normal(AbstractExponentialFamily):
         return _PARAMETERS
 
     def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
-        infinite = torch.isinf(x)
-        z = (x.masked_fill(infinite, 0.0) - parameters["loc"]) / parameters["scale"]
-        value = -0.5 * z**2 + self.log_max(parameters)
-        return value.masked_fill(infinite, -torch.inf)
+        z = over_scale(x - parameters["loc"], parameters["scale"])
+        beyond = ~(z.abs() < torch.finfo(z.dtype).max ** 0.5)  # z² overflows: as impossible as an infinite x
+        value = -0.5 * z.masked_fill(beyond, 0.0) ** 2 + self.log_max(parameters)
+        return value.masked_fill(beyond, -torch.inf)
 
     def log_interval(self, lower: Tensor, upper: Tensor, parameters: Parameters) -> Tensor:
         empty = ~(lower < upper)
@@ -54,9 +54,9 @@ class Normal(AbstractExponentialFamily):
         start, end = lower.masked_fill(below, 0.0), upper.masked_fill(above, 0.0)
         loc, scale = parameters["loc"], parameters["scale"]
         value = log_normal_mass(
-            ((start - loc) / scale).masked_fill(below, -torch.inf),
-            ((end - loc) / scale).masked_fill(above, torch.inf),
-            ((end - start) / scale).masked_fill(below | above, torch.inf),
+            over_scale(start - loc, scale).masked_fill(below, -torch.inf),
+            over_scale(end - loc, scale).masked_fill(above, torch.inf),
+            over_scale(end - start, scale).masked_fill(below | above, torch.inf),
         )
         return value.masked_fill(empty, -torch.inf)
 
@@ -106,8 +106,14 @@ class Normal(AbstractExponentialFamily):
         return [shift * precision, (-0.5 * precision).expand(self.unit_shape(parameters))], log_normaliser
 
     def cancellation(self, parameters: Parameters, centre: Tensor) -> Tensor:
-        """t = (loc - c)² / (2 scale²): at x = loc the three terms are 2t, -t and -t."""
-        return 0.5 * ((parameters["loc"] - centre) / parameters["scale"]) ** 2
+        """t = (loc - c)² / (2 scale²): at x = loc the three terms are 2t, -t and -t.
+
+        It is infinite where the dtype does not hold the precision 1 / scale²: then there is no exponential form.
+        """
+        scale = parameters["scale"]
+        least = torch.finfo(scale.dtype).smallest_normal ** 0.5
+        held = (scale > least) & (scale < 1 / least)
+        return torch.where(held, 0.5 * ((parameters["loc"] - centre) / scale) ** 2, torch.inf)
 
     def centre(self, parameters: Parameters) -> Tensor:
         """The mean of the locations, each weighted by its precision: it minimises the total of `cancellation`."""
