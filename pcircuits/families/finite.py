@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from pcircuits.families.draws import uniform
+from pcircuits.families.expectations import defined
 from pcircuits.families.interface import AbstractUnivariate, Parameters
 from pcircuits.families.numerics import log_add
 
@@ -90,8 +91,9 @@ class AbstractFinite(AbstractUnivariate):
         """Σ_s p(s) f(s); an infinite f at a state of probability zero counts nothing."""
 
         def mean(table: Tensor, _: slice) -> Tensor:
-            possible = table > -torch.inf
-            return torch.where(possible, table.exp() * torch.where(possible, f(_all_states(table)), 0.0), 0.0).sum(-1)
+            possible, states = table > -torch.inf, _all_states(table)
+            values = defined(f(states), states, possible)
+            return torch.where(possible, table.exp() * torch.where(possible, values, 0.0), 0.0).sum(-1)
 
         return self._over_table(parameters, mean)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pcircuits.families.expectations import defined, elementwise
 from pcircuits.parameters import Constraint
 
 __all__ = ["AbstractExponentialFamily", "AbstractFamily", "AbstractUnivariate", "ParameterSpec", "Parameters"]
@@ -146,7 +147,7 @@ class AbstractUnivariate(AbstractFamily):
 
     @abstractmethod
     def integral(self, f: Callable[[Tensor], Tensor], parameters: Parameters) -> Tensor:
-        """E[f(X)], (...)."""
+        """E[f(X)], (...), for an elementwise f that gives a number of the dtype of what it is given."""
 
     def log_prob(self, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         x, observed = x[..., 0], observed[..., 0]
@@ -177,8 +178,10 @@ class AbstractUnivariate(AbstractFamily):
         return self._unless_observed(torch.zeros_like(x), observed, self.central_second_moment(parameters))
 
     def expectation(self, f: Callable[[Tensor], Tensor], x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
-        seen = f(torch.where(observed, x, self._inside(x)))
-        return self._unless_observed(seen, observed, self.integral(f, parameters))
+        function = elementwise(f)
+        at = torch.where(observed, x, self._inside(x))
+        seen = defined(function(at), at, observed) if bool(observed.any()) else torch.zeros_like(at)
+        return self._unless_observed(seen, observed, self.integral(function, parameters))
 
     def _inside(self, x: Tensor) -> Tensor:
         """A value that is safe to evaluate where nothing was observed."""

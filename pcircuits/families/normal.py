@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from pcircuits.families.draws import standard_normal
+from pcircuits.families.expectations import integrate
 from pcircuits.families.interface import AbstractExponentialFamily, Parameters, ParameterSpec
 from pcircuits.families.numerics import HALF_LOG_TWO_PI, log_normal_mass, over_scale
 from pcircuits.parameters import positive, real
 
 __all__ = ["Normal"]
 
-NODES = 64
+_FAR = [5.0, 6.0, 7.0, 8.0, 10.0, 12.0]
+CORE = [*(-z for z in reversed(_FAR)), *(0.5 * i for i in range(-8, 9)), *_FAR]
+"""Edges of the panels that expectations are integrated over, in standard deviations."""
+OUTER = [[-38.0 + 2 * i for i in range(14)], [12.0 + 2 * i for i in range(14)]]
+"""Edges beyond them, for functions that grow fast."""
 _PARAMETERS = {"loc": ParameterSpec(real), "scale": ParameterSpec(positive)}
 
 
@@ -26,8 +29,7 @@ _PARAMETERS = {"loc": ParameterSpec(real), "scale": ParameterSpec(positive)}
 class Normal(AbstractExponentialFamily):
     """log p(x) = -(x - loc)² / (2 scale²) - log scale - ½ log 2π.
 
-    `integral(f)` is Gauss-Hermite quadrature with 64 nodes: exact for polynomials of degree 127, near rounding for
-    smooth f, and rough for f with jumps (the probability of an interval is `log_interval`, which is exact).
+    `integral(f)` refines itself until it is right to about 1e-9 of E|f|, at jumps and kinks too, or says that it cannot.
 
     >>> Normal().log_density(torch.tensor(1.0), {"loc": torch.tensor(1.0), "scale": torch.tensor(1.0)}).item()
     -0.9189385175704956
@@ -89,11 +91,16 @@ class Normal(AbstractExponentialFamily):
         return (parameters["scale"] ** 2).expand(self.unit_shape(parameters))
 
     def integral(self, f: Callable[[Tensor], Tensor], parameters: Parameters) -> Tensor:
-        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-        total = torch.zeros_like(self.central_second_moment(parameters))
-        for node, weight in zip(nodes.tolist(), (weights / math.sqrt(2 * math.pi)).tolist(), strict=True):
-            total = total + weight * f(parameters["loc"] + parameters["scale"] * node)
-        return total
+        shape = self.unit_shape(parameters)
+        loc, scale = (parameters[name].expand(shape).reshape(-1).double() for name in ("loc", "scale"))
+        log_density = None
+        if torch.is_grad_enabled() and (loc.requires_grad or scale.requires_grad):
+
+            def log_density(x: Tensor, unit: Tensor) -> Tensor:
+                return self.log_density(x, {"loc": loc[unit].unsqueeze(-1), "scale": scale[unit].unsqueeze(-1)})
+
+        value = integrate(f, loc, scale, _log_standard, CORE, OUTER, log_density)
+        return value.reshape(shape).to(parameters["loc"].dtype)
 
     def sufficient_statistics(self, x: Tensor, centre: Tensor) -> list[Tensor]:
         y = x - centre
@@ -122,3 +129,7 @@ class Normal(AbstractExponentialFamily):
             weight = torch.softmax(-2 * parameters["scale"].log().expand(shape), -1)
             mean: Tensor = (weight * parameters["loc"]).sum(-1)
         return mean
+
+
+def _log_standard(z: Tensor) -> Tensor:
+    return -0.5 * z**2 - HALF_LOG_TWO_PI
