@@ -1,5 +1,8 @@
 """Families of distributions: one file each."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 from pcircuits.families.bernoulli import Bernoulli
 from pcircuits.families.categorical import Categorical
 from pcircuits.families.discretized import AbstractDiscretized
@@ -8,6 +11,7 @@ from pcircuits.families.discretized_normal import DiscretizedNormal
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.indicator import Indicator
 from pcircuits.families.interface import (
+    FAMILIES,
     AbstractExponentialFamily,
     AbstractFamily,
     AbstractUnivariate,
@@ -15,6 +19,7 @@ from pcircuits.families.interface import (
     ParameterSpec,
 )
 from pcircuits.families.normal import Normal
+from pcircuits.families.support import Support
 
 __all__ = [
     "FAMILIES",
@@ -31,10 +36,8 @@ __all__ = [
     "Normal",
     "ParameterSpec",
     "Parameters",
+    "Support",
 ]
 
-FAMILIES: dict[str, type[AbstractFamily]] = {
-    family.name: family
-    for family in (Bernoulli, Categorical, DiscretizedLogistic, DiscretizedNormal, Indicator, Normal)
-}
-"""Name to class, to rebuild a family from its name and its dataclass fields."""
+for _module in iter_modules(__path__):  # a family's own module is enough for it to be in FAMILIES
+    import_module(f"{__name__}.{_module.name}")

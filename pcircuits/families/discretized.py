@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pcircuits.families.draws import uniform as draw_uniform
 from pcircuits.families.fields import integer, share
-from pcircuits.families.finite import AbstractFinite
-from pcircuits.families.interface import Parameters, ParameterSpec
+from pcircuits.families.finite import BLOCK, AbstractFinite
+from pcircuits.families.fitting import fit_location_and_scale
+from pcircuits.families.interface import UNNOTICED, AbstractFamily, Parameters, ParameterSpec, kept_where_unused
 from pcircuits.families.numerics import log_add, over_scale
 from pcircuits.parameters import positive, real
 
@@ -44,6 +45,50 @@ class AbstractDiscretized(AbstractFinite):
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", integer(self.levels, f"levels of {self.name}", least=2))
         object.__setattr__(self, "uniform", share(self.uniform, f"uniform of {self.name}"))
+
+    @classmethod
+    def members(cls, states: int) -> list[AbstractFamily]:
+        return [cls(states), cls(states, 0.05)] if states > 1 else []
+
+    def examples(
+        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+    ) -> dict[str, Tensor]:
+        like, low = torch.empty(0), -3.0 if extreme else -1.0
+        scale = 10.0 ** (low + (0.5 - low) * draw_uniform(shape, like, generator))
+        return {"loc": 2 * draw_uniform(shape, like, generator) - 0.5, "scale": scale}
+
+    def initial(self, shape: Sequence[int], generator: torch.Generator, scale: float = 0.1) -> dict[str, Tensor]:
+        """Locations drawn evenly from [0, 1), all with one scale."""
+        loc = draw_uniform(shape, torch.empty(0), generator)
+        return {"loc": loc, "scale": torch.full_like(loc, scale)}
+
+    def resolution(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        return {"loc": UNNOTICED * parameters["scale"].clamp(min=1 / self.levels)}
+
+    def m_step(
+        self,
+        statistics: Sequence[Tensor],
+        count: Tensor,
+        parameters: Parameters,
+        *,
+        pseudocount: float = 0.0,
+        minimum_scale: float = 1e-3,
+        centre: Tensor | None = None,
+    ) -> Parameters:
+        """A better location and scale by Newton's steps, which have no closed form; see `fit_location_and_scale`."""
+        shape = count.shape
+        counts = (statistics[0].double() + pseudocount).expand(*shape, self.levels).reshape(-1, self.levels)
+        loc, scale = (parameters[name].double().expand(shape).reshape(-1) for name in ("loc", "scale"))
+        size = max(1, BLOCK // self.levels)
+        blocks = []
+        for start in range(0, max(1, len(counts)), size):
+            of = slice(start, start + size)
+            blocks.append(fit_location_and_scale(self.log_table, counts[of], loc[of], scale[of], minimum_scale))
+        loc, scale = (torch.cat(parts).reshape(shape) for parts in zip(*blocks, strict=True))
+        return {
+            "loc": kept_where_unused(loc, count, parameters["loc"]),
+            "scale": kept_where_unused(scale, count, parameters["scale"]),
+        }
 
     @abstractmethod
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:

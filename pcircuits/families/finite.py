@@ -39,6 +39,18 @@ class AbstractFinite(AbstractUnivariate):
     def log_table(self, parameters: Parameters) -> Tensor:
         """log p(s) of all the states, (..., S); where it is -inf the parameters' gradients are zero."""
 
+    def state_statistics(self, x: Tensor) -> Tensor:
+        """1 at the state of x and 0 at the others, (..., S); what is no state is 0 at all of them."""
+        states = torch.arange(self.states, dtype=x.dtype, device=x.device)
+        return (x.unsqueeze(-1) == states).to(x.dtype)
+
+    def expected_statistics(
+        self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
+    ) -> list[Tensor]:
+        """The probability of each state, (..., S); of an observed value, 1 at its own."""
+        probs = self.log_table(parameters).exp()
+        return [torch.where(observed, self.state_statistics(x[..., 0]), probs)]
+
     def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
         possible = self._possible(x)
         value = look_up(self.log_table(parameters), torch.where(possible, x, 0).long())

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from pcircuits.families.draws import standard_normal
+from pcircuits.families.draws import standard_normal, uniform
 from pcircuits.families.expectations import integrate
-from pcircuits.families.interface import AbstractExponentialFamily, Parameters, ParameterSpec
+from pcircuits.families.interface import (
+    UNNOTICED,
+    AbstractExponentialFamily,
+    AbstractFamily,
+    Parameters,
+    ParameterSpec,
+    kept_where_unused,
+)
 from pcircuits.families.numerics import HALF_LOG_TWO_PI, log_normal_mass, over_scale
 from pcircuits.parameters import positive, real
+from pcircuits.scope import REAL
 
 __all__ = ["Normal"]
 
@@ -38,6 +46,35 @@ class Normal(AbstractExponentialFamily):
     name: ClassVar[str] = "Normal"
     base: ClassVar[Literal["counting", "lebesgue"]] = "lebesgue"
     positive: ClassVar[bool] = True
+    description: ClassVar[str] = """Normal densities with mean `loc` and standard deviation `scale` > 0.
+
+    >>> import torch
+    >>> Normal(range(784), torch.zeros(784, 16), torch.ones(784, 16)).shape
+    (784, 16)
+    """
+
+    @classmethod
+    def members(cls, states: int) -> list[AbstractFamily]:
+        return [cls()] if states == REAL else []
+
+    def examples(
+        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+    ) -> dict[str, Tensor]:
+        like, decades = torch.empty(0), 3.0 if extreme else 0.7
+        scale = 10.0 ** (decades * (2 * uniform(shape, like, generator) - 1))
+        return {"loc": 3 * scale * standard_normal(shape, like, generator), "scale": scale}
+
+    def initial(
+        self, shape: Sequence[int], generator: torch.Generator, centre: float = 0.0, spread: float = 1.0
+    ) -> dict[str, Tensor]:
+        """Locations drawn from N(centre, spread²), and scales of `spread`."""
+        z = standard_normal(shape, torch.empty(0), generator)
+        return {"loc": centre + spread * z, "scale": torch.full_like(z, spread)}
+
+    def reference(self, values: Mapping[str, Any]) -> Any:
+        from scipy import stats
+
+        return stats.norm(values["loc"], values["scale"])
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
@@ -102,6 +139,9 @@ class Normal(AbstractExponentialFamily):
         value = integrate(f, loc, scale, _log_standard, CORE, OUTER, log_density)
         return value.reshape(shape).to(parameters["loc"].dtype)
 
+    def resolution(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        return {"loc": UNNOTICED * parameters["scale"]}
+
     def sufficient_statistics(self, x: Tensor, centre: Tensor) -> list[Tensor]:
         y = x - centre
         return [y, y**2]
@@ -111,6 +151,29 @@ class Normal(AbstractExponentialFamily):
         precision = scale**-2
         log_normaliser = self.log_max(parameters) - 0.5 * (shift / scale) ** 2
         return [shift * precision, (-0.5 * precision).expand(self.unit_shape(parameters))], log_normaliser
+
+    def mean_statistics(self, parameters: Parameters, centre: Tensor) -> list[Tensor]:
+        shift = parameters["loc"] - centre
+        return [shift.expand(self.unit_shape(parameters)), shift**2 + parameters["scale"] ** 2]
+
+    def m_step(
+        self,
+        statistics: Sequence[Tensor],
+        count: Tensor,
+        parameters: Parameters,
+        *,
+        pseudocount: float = 0.0,
+        minimum_scale: float = 1e-3,
+        centre: Tensor | None = None,
+    ) -> Parameters:
+        """The weighted mean and variance of the data."""
+        first, second = (statistic.double() / count for statistic in statistics)
+        loc = first if centre is None else first + centre
+        scale = (second - first**2).clamp(min=minimum_scale**2).sqrt()
+        return {
+            "loc": kept_where_unused(loc, count, parameters["loc"]),
+            "scale": kept_where_unused(scale, count, parameters["scale"]),
+        }
 
     def cancellation(self, parameters: Parameters, centre: Tensor) -> Tensor:
         """t = (loc - c)² / (2 scale²): at x = loc the three terms are 2t, -t and -t.
