@@ -5,6 +5,7 @@ from pkgutil import iter_modules
 
 from pcircuits.families.bernoulli import Bernoulli
 from pcircuits.families.categorical import Categorical
+from pcircuits.families.counts import AbstractCounts
 from pcircuits.families.discretized import AbstractDiscretized
 from pcircuits.families.discretized_logistic import DiscretizedLogistic
 from pcircuits.families.discretized_normal import DiscretizedNormal
@@ -19,10 +20,12 @@ from pcircuits.families.interface import (
     ParameterSpec,
 )
 from pcircuits.families.normal import Normal
+from pcircuits.families.poisson import Poisson
 from pcircuits.families.support import Support
 
 __all__ = [
     "FAMILIES",
+    "AbstractCounts",
     "AbstractDiscretized",
     "AbstractExponentialFamily",
     "AbstractFamily",
@@ -36,8 +39,11 @@ __all__ = [
     "Normal",
     "ParameterSpec",
     "Parameters",
+    "Poisson",
     "Support",
 ]
 
-for _module in iter_modules(__path__):  # a family's own module is enough for it to be in FAMILIES
+# A module of this package is enough for its family to be here; the imports above tell type checkers of them.
+for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
+globals().update(FAMILIES)

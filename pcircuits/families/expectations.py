@@ -144,7 +144,8 @@ def integrate(
     **Raises** `CircuitError` where f is not finite, where it is too rough, and where it grows too fast.
 
     >>> zero, one = torch.zeros(1).double(), torch.ones(1).double()
-    >>> round(integrate(lambda x: x**2, zero, one, lambda z: -0.5 * z**2 - 0.9189385332046727, range(-12, 13)).item(), 12)
+    >>> edges = [float(z) for z in range(-12, 13)]
+    >>> round(integrate(lambda x: x**2, zero, one, lambda z: -0.5 * z**2 - 0.9189385332046727, edges).item(), 12)
     1.0
     """
     blocks = []

@@ -122,7 +122,7 @@ class AbstractFamily(ABC):
         """The values that any member may be positive on, for each variable."""
         if self.base == "lebesgue":
             return Support(integers=False)
-        return Support(integers=True, least=0, most=math.inf if self.states is None else self.states - 1)
+        return Support(integers=True, least=0.0, most=math.inf if self.states is None else self.states - 1.0)
 
     def support_sizes(self, parameters: Parameters) -> Tensor | None:
         """For each unit an S such that it is zero outside of 0..S-1, broadcasting to (...); None where there is none."""
@@ -153,11 +153,11 @@ class AbstractFamily(ABC):
         """What rounding float64 `parameters` to `dtype` would destroy, in words with the remedy; None where nothing is lost.
 
         >>> from pcircuits.families import Normal
-        >>> clock = {"loc": torch.tensor(1.7e9 + 7).double(), "scale": torch.tensor(10.0).double()}
+        >>> clock = {name: torch.tensor(value).double() for name, value in {"loc": 1.7e9, "scale": 10.0}.items()}
         >>> Normal().representable(clock, torch.float64)
         >>> print(Normal().representable(clock, torch.float32))
-        loc of Normal() is 1700000007.0, which torch.float32 rounds to 1700000000.0, although a shift by 0.01 matters: compile
-        in float64 (dtype=torch.float64), or measure the variable from another origin
+        loc of Normal() is 1700000000.0, and 1700000000.0 in torch.float32, whose numbers are 128 apart there, although a
+        shift by 0.01 matters: compile in float64 (dtype=torch.float64), or measure the variable from another origin
         """
         return lost_by_rounding(self, parameters, dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -70,11 +70,6 @@ class Normal(AbstractExponentialFamily):
         """Locations drawn from N(centre, spread²), and scales of `spread`."""
         z = standard_normal(shape, torch.empty(0), generator)
         return {"loc": centre + spread * z, "scale": torch.full_like(z, spread)}
-
-    def reference(self, values: Mapping[str, Any]) -> Any:
-        from scipy import stats
-
-        return stats.norm(values["loc"], values["scale"])
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:

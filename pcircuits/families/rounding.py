@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,12 +15,15 @@ __all__ = ["lost_by_rounding"]
 
 REMEDY = "compile in float64 (dtype=torch.float64)"
 
+COARSE = 100.0
+"""How many times as far as a parameter itself the data around it may be moved, which have a spread of their own."""
+
 
 def lost_by_rounding(family: AbstractFamily, parameters: Parameters, dtype: torch.dtype) -> str | None:
     """What is lost where float64 parameters are rounded to `dtype`, with the remedy; None where nothing is.
 
     >>> from pcircuits.families import Indicator
-    >>> print(lost_by_rounding(Indicator(), {"state": torch.tensor(2.0**24 + 1).double()}, torch.float32))
+    >>> print(lost_by_rounding(Indicator(), {"state": torch.tensor(2.0**24 + 1, dtype=torch.float64)}, torch.float32))
     Indicator() has a state 16777217, but torch.float32 rounds integers above 16777216: compile in float64 (dtype=torch.float64)
     """
     allowed = family.resolution(parameters)
@@ -33,12 +37,16 @@ def lost_by_rounding(family: AbstractFamily, parameters: Parameters, dtype: torc
                 f"{rounded[where].tolist()!r}, and it {spec.constraint.wants}: {REMEDY}, or measure the variable in other units"
             )
         if name in allowed:
-            limit, moved = torch.broadcast_tensors(allowed[name].detach(), (rounded.to(value.dtype) - value).abs())  # type: ignore[no-untyped-call]
-            if (where := _first(moved > limit)) is not None:
-                old, new = value.expand(moved.shape)[where].item(), rounded.expand(moved.shape)[where].item()
+            limit, value = torch.broadcast_tensors(allowed[name].detach(), value)  # type: ignore[no-untyped-call]
+            moved = (rounded.to(value.dtype) - value).abs()
+            coarse = 0.5 * torch.finfo(dtype).eps * value.abs() > COARSE * limit
+            if (where := _first((moved > limit) | coarse)) is not None:
+                new = value[where].to(dtype)
+                apart = 2.0 ** math.floor(math.log2(max(abs(new.item()), 1e-300))) * torch.finfo(dtype).eps
                 return (
-                    f"{name} of {family} is {old!r}{_at(where)}, which {dtype} rounds to {new!r}, although a shift by "
-                    f"{limit[where].item():.3g} matters: {REMEDY}, or measure the variable from another origin"
+                    f"{name} of {family} is {value[where].item()!r}{_at(where)}, and {new.item()!r} in {dtype}, whose numbers "
+                    f"are {apart:.3g} apart there, although a shift by {limit[where].item():.3g} matters: {REMEDY}, or measure "
+                    "the variable from another origin"
                 )
     return _largest_state(family, parameters, dtype)
 

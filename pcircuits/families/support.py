@@ -15,7 +15,7 @@ __all__ = ["Support"]
 class Support:
     """The integers, or the real numbers, in [least, most].
 
-    >>> Support(integers=True, least=0).wants, Support(integers=False).wants
+    >>> Support(integers=True, least=0.0).wants, Support(integers=False).wants
     ('an integer >= 0', 'a finite number')
     """
 
@@ -26,7 +26,7 @@ class Support:
     def contains(self, x: Tensor) -> Tensor:
         """A mask of the values that are in it; infinite ones never are.
 
-        >>> Support(integers=True, least=0, most=3).contains(torch.tensor([-1.0, 0.0, 0.5, 3.0, torch.inf])).tolist()
+        >>> Support(integers=True, least=0.0, most=3.0).contains(torch.tensor([-1.0, 0.0, 0.5, 3.0, torch.inf])).tolist()
         [False, True, False, True, False]
         """
         inside = torch.isfinite(x) & (x >= self.least) & (x <= self.most)

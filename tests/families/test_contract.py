@@ -25,6 +25,7 @@ CASES = [
     (families.Indicator(), {"state": f64(0.0, 3.0)}),
     (families.Normal(), {"loc": f64(0.0, 3.0, -7.0, 0.3), "scale": f64(1.0, 0.1, 20.0, 1e-4)}),
     (families.Normal(), {"loc": f64([0.0, 1.0], [2.0, 3.0]), "scale": f64(0.5)}),
+    (families.Poisson(), {"rate": f64(1e-6, 0.01, 0.7, 3.0, 20.0, 250.0)}),
     (families.DiscretizedNormal(17), BINS),
     (families.DiscretizedNormal(256, 0.05), BINS),
     (families.DiscretizedNormal(2), BINS),
