@@ -140,6 +140,7 @@ Bernoulli: Constructor
 Categorical: Constructor
 DiscretizedLogistic: Constructor
 DiscretizedNormal: Constructor
+Exponential: Constructor
 Indicator: Constructor
 Normal: Constructor
 Poisson: Constructor

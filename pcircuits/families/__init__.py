@@ -9,6 +9,7 @@ from pcircuits.families.counts import AbstractCounts
 from pcircuits.families.discretized import AbstractDiscretized
 from pcircuits.families.discretized_logistic import DiscretizedLogistic
 from pcircuits.families.discretized_normal import DiscretizedNormal
+from pcircuits.families.exponential import Exponential
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.indicator import Indicator
 from pcircuits.families.interface import (
@@ -35,6 +36,7 @@ __all__ = [
     "Categorical",
     "DiscretizedLogistic",
     "DiscretizedNormal",
+    "Exponential",
     "Indicator",
     "Normal",
     "ParameterSpec",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -37,17 +37,17 @@ class Bernoulli(AbstractFinite):
     """
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         return [cls()] if states == 2 else []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         like = torch.empty(0)
         probs, edges = uniform(shape, like, generator), uniform(shape, like, generator)
         return {"probs": torch.where(edges < 0.15, (edges < 0.075).double(), probs)}
 
-    def initial(self, shape: Sequence[int], generator: torch.Generator) -> dict[str, Tensor]:
+    def initial(self, shape: Collection[int], generator: torch.Generator) -> dict[str, Tensor]:
         """Probabilities drawn evenly from [0, 1)."""
         return {"probs": uniform(shape, torch.empty(0), generator)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -58,11 +58,11 @@ class Categorical(AbstractFinite):
         return {"num_states": shapes["probs"][-1]}
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         return [cls(states)] if states > 0 else []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         like, decades, table = torch.empty(0), 20.0 if extreme else 1.0, (*shape, self.num_states)
         value = 10.0 ** (decades * (2 * uniform(table, like, generator) - 1))
@@ -71,7 +71,7 @@ class Categorical(AbstractFinite):
         value = torch.where(kept, value, 0.0)
         return {"probs": value / value.sum(-1, keepdim=True)}
 
-    def initial(self, shape: Sequence[int], generator: torch.Generator) -> dict[str, Tensor]:
+    def initial(self, shape: Collection[int], generator: torch.Generator) -> dict[str, Tensor]:
         """The softmax of standard normal numbers."""
         return {"probs": torch.softmax(standard_normal((*shape, self.num_states), torch.empty(0), generator), -1)}
 

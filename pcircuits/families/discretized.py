@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -47,17 +47,17 @@ class AbstractDiscretized(AbstractFinite):
         object.__setattr__(self, "uniform", share(self.uniform, f"uniform of {self.name}"))
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         return [cls(states), cls(states, 0.05)] if states > 1 else []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         like, low = torch.empty(0), -3.0 if extreme else -1.0
         scale = 10.0 ** (low + (0.5 - low) * draw_uniform(shape, like, generator))
         return {"loc": 2 * draw_uniform(shape, like, generator) - 0.5, "scale": scale}
 
-    def initial(self, shape: Sequence[int], generator: torch.Generator, scale: float = 0.1) -> dict[str, Tensor]:
+    def initial(self, shape: Collection[int], generator: torch.Generator, scale: float = 0.1) -> dict[str, Tensor]:
         """Locations drawn evenly from [0, 1), all with one scale."""
         loc = draw_uniform(shape, torch.empty(0), generator)
         return {"loc": loc, "scale": torch.full_like(loc, scale)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -52,16 +52,16 @@ class Exponential(AbstractExponentialFamily):
     """
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         return [cls()] if states == REAL else []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         decades = 3.0 if extreme else 0.7
         return {"rate": 10.0 ** (decades * (2 * uniform(shape, torch.empty(0), generator) - 1))}
 
-    def initial(self, shape: Sequence[int], generator: torch.Generator, mean: float = 1.0) -> dict[str, Tensor]:
+    def initial(self, shape: Collection[int], generator: torch.Generator, mean: float = 1.0) -> dict[str, Tensor]:
         """Means drawn evenly from the numbers between a half and three halves of `mean`."""
         return {"rate": 1 / (mean * (0.5 + uniform(shape, torch.empty(0), generator)))}
 

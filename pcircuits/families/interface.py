@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -79,12 +79,12 @@ class AbstractFamily(ABC):
         return {}
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         """Members over variables of so many states (0: open-ended counts, -1: real numbers), for random circuits."""
         return []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         """Random parameters (*shape, *event) in float64 that a test should see, structural values among them.
 
@@ -95,7 +95,7 @@ class AbstractFamily(ABC):
         """
         raise ParameterError(f"{self.name} has no examples: write its method `examples`")
 
-    def initial(self, shape: Sequence[int], generator: torch.Generator) -> dict[str, Tensor]:
+    def initial(self, shape: Collection[int], generator: torch.Generator) -> dict[str, Tensor]:
         """Random parameters (*shape, *event) in float64 for training to start from; members may take options."""
         raise ParameterError(f"{self.name} has no initial parameters: write its method `initial`, or a maker of leaves")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -54,18 +54,18 @@ class Normal(AbstractExponentialFamily):
     """
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         return [cls()] if states == REAL else []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         like, decades = torch.empty(0), 3.0 if extreme else 0.7
         scale = 10.0 ** (decades * (2 * uniform(shape, like, generator) - 1))
         return {"loc": 3 * scale * standard_normal(shape, like, generator), "scale": scale}
 
     def initial(
-        self, shape: Sequence[int], generator: torch.Generator, centre: float = 0.0, spread: float = 1.0
+        self, shape: Collection[int], generator: torch.Generator, centre: float = 0.0, spread: float = 1.0
     ) -> dict[str, Tensor]:
         """Locations drawn from N(centre, spread²), and scales of `spread`."""
         z = standard_normal(shape, torch.empty(0), generator)

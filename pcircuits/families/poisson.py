@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,16 +51,16 @@ class Poisson(AbstractCounts, AbstractExponentialFamily):
     """
 
     @classmethod
-    def members(cls, states: int) -> list[AbstractFamily]:
+    def members(cls, states: int) -> Collection[AbstractFamily]:
         return [cls()] if states == OPEN_ENDED else []
 
     def examples(
-        self, shape: Sequence[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
         low, high = (-6.0, 2.0) if extreme else (-1.0, 1.0)
         return {"rate": 10.0 ** (low + (high - low) * uniform(shape, torch.empty(0), generator))}
 
-    def initial(self, shape: Sequence[int], generator: torch.Generator, rate: float = 1.0) -> dict[str, Tensor]:
+    def initial(self, shape: Collection[int], generator: torch.Generator, rate: float = 1.0) -> dict[str, Tensor]:
         """Rates drawn evenly from [0, 2 rate)."""
         return {"rate": (2 * rate * uniform(shape, torch.empty(0), generator)).clamp(min=1e-3 * rate)}
 
