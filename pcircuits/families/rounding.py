@@ -26,7 +26,8 @@ def lost_by_rounding(family: AbstractFamily, parameters: Parameters, dtype: torc
     >>> print(lost_by_rounding(Indicator(), {"state": torch.tensor(2.0**24 + 1, dtype=torch.float64)}, torch.float32))
     Indicator() has a state 16777217, but torch.float32 rounds integers above 16777216: compile in float64 (dtype=torch.float64)
     """
-    allowed = family.resolution(parameters)
+    if dtype == torch.float64:
+        return None
     for name, spec in family.parameters.items():
         value = parameters[name].detach()
         rounded = value.to(dtype)
@@ -36,18 +37,18 @@ def lost_by_rounding(family: AbstractFamily, parameters: Parameters, dtype: torc
                 f"{name} of {family} is {value[where].tolist()!r}{_at(where)}, which {dtype} rounds to "
                 f"{rounded[where].tolist()!r}, and it {spec.constraint.wants}: {REMEDY}, or measure the variable in other units"
             )
-        if name in allowed:
-            limit, value = torch.broadcast_tensors(allowed[name].detach(), value)  # type: ignore[no-untyped-call]
-            moved = (rounded.to(value.dtype) - value).abs()
-            coarse = 0.5 * torch.finfo(dtype).eps * value.abs() > COARSE * limit
-            if (where := _first((moved > limit) | coarse)) is not None:
-                new = value[where].to(dtype)
-                apart = 2.0 ** math.floor(math.log2(max(abs(new.item()), 1e-300))) * torch.finfo(dtype).eps
-                return (
-                    f"{name} of {family} is {value[where].item()!r}{_at(where)}, and {new.item()!r} in {dtype}, whose numbers "
-                    f"are {apart:.3g} apart there, although a shift by {limit[where].item():.3g} matters: {REMEDY}, or measure "
-                    "the variable from another origin"
-                )
+    for name, limit in family.resolution(parameters).items():
+        limit, value = torch.broadcast_tensors(limit.detach(), parameters[name].detach())  # type: ignore[no-untyped-call]
+        moved = (value.to(dtype).to(value.dtype) - value).abs()
+        coarse = 0.5 * torch.finfo(dtype).eps * value.abs() > COARSE * limit
+        if (where := _first((moved > limit) | coarse)) is not None:
+            old, new = value[where].item(), value[where].to(dtype).item()
+            apart = 2.0 ** math.floor(math.log2(abs(old))) * torch.finfo(dtype).eps
+            return (
+                f"{name} of {family} is {old!r}{_at(where)}, and {new!r} in {dtype}, whose numbers are {apart:.3g} apart "
+                f"there, although a shift by {limit[where].item():.3g} matters: {REMEDY}, or measure the variable from "
+                "another origin"
+            )
     return _largest_state(family, parameters, dtype)
 
 

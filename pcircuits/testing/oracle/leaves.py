@@ -152,7 +152,7 @@ class CountLeaf(Leaf):
         return float(self.first + self.log_probs.index(max(self.log_probs)))
 
     def moment(self, order: int) -> float:
-        return self.expectation(lambda x: x**order)
+        return float(self.distribution.moment(order)) if order else 1.0
 
     def variance(self) -> float:
         return float(self.distribution.var())
@@ -168,9 +168,9 @@ class DensityLeaf(Leaf):
 
     def __init__(self, distribution: Any) -> None:
         self.distribution = distribution
-        shares = (0.0, 1e-12, 1e-6, 1e-3, 0.1, 0.3, 0.5, 0.7, 0.9, 1 - 1e-3, 1 - 1e-6)
-        ends = [float(distribution.ppf(share)) for share in shares]
-        ends += [float(distribution.isf(share)) for share in (1e-12, 1e-50, 1e-300, 0.0)]
+        far = (1e-300, 1e-50, 1e-12, 1e-6, 1e-3, 0.1, 0.3, 0.5)
+        ends = [float(end(share)) for end in (distribution.ppf, distribution.isf) for share in far]
+        ends += [float(end) for end in distribution.support() if math.isfinite(end)]
         self.ends = sorted(set(ends))
 
     def log_density(self, x: float) -> float:
