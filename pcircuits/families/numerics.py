@@ -52,7 +52,7 @@ def over_scale(distance: Tensor, scale: Tensor) -> Tensor:
 
     The derivative of a quotient is (distance / scale) / scale, which torch computes before it multiplies by what comes
     from above: an overflow there times a zero is NaN. Here scale / scale0 is differentiated, with a constant scale0
-    equal to the scale, so that the zero comes first. A quotient beyond the dtype is infinite, and has no gradient.
+    equal to the scale, so that the zero comes first. A quotient beyond the dtype is its largest number.
 
     >>> scale = torch.tensor(1e-20, requires_grad=True)
     >>> (0.0 * over_scale(torch.tensor(3.0), scale)).backward()
@@ -60,12 +60,9 @@ def over_scale(distance: Tensor, scale: Tensor) -> Tensor:
     True
     """
     constant = scale.detach()
-    quotient = distance / constant
-    if not (torch.is_grad_enabled() and scale.requires_grad):
-        return quotient
-    beyond = torch.isinf(quotient)
-    value = quotient.masked_fill(beyond, 0.0) * (constant / scale)
-    return torch.where(beyond, quotient.detach(), value)
+    largest = torch.finfo(scale.dtype).max
+    quotient = (distance / constant).clamp(-largest, largest)
+    return quotient * (constant / scale) if torch.is_grad_enabled() and scale.requires_grad else quotient
 
 
 def log_logistic_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:

@@ -123,9 +123,9 @@ def test_a_quotient_by_a_tiny_scale_has_no_gradient_where_nothing_comes_from_abo
     scale = torch.tensor([tiny, 1e-20, 0.5, 2.0], dtype=dtype, requires_grad=True)
     distance = torch.tensor([3.0, 3.0, 1.0, torch.inf], dtype=dtype, requires_grad=True)
     value = over_scale(distance, scale)
-    assert torch.equal(value, distance / scale)
-    for gradient in torch.autograd.grad((0.0 * value[:3]).sum(), (distance, scale), retain_graph=True):
+    assert torch.equal(value, (distance / scale).clamp(max=torch.finfo(dtype).max))
+    for gradient in torch.autograd.grad((0.0 * value).sum(), (distance, scale), retain_graph=True):
         assert (gradient == 0).all()
-    by_distance, by_scale = torch.autograd.grad(value[2:].sum(), (distance, scale))
+    by_distance, by_scale = torch.autograd.grad(value[2], (distance, scale))
     assert by_distance.tolist() == [0, 0, 2, 0]
     assert by_scale.tolist() == [0, 0, -4, 0]
