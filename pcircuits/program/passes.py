@@ -204,17 +204,18 @@ def passes(program: Program, leaf: LeafFunction, keep: bool = True) -> Iterator[
     `state.rows` says which rows a pass is about: a later pass takes the place of an earlier one. Where `loose` is True,
     a row comes again.
     """
-    with torch.no_grad(), _full_precision(program):
-        prepared = program.prepare()
-        size = program.rows_together(keep) or leaf.rows
-        for cut in _slices(leaf.rows, size):
-            part = leaf if size >= leaf.rows else leaf.take(cut)
-            state = program.up(part, prepared, None, keep, cut)
-            found = program.roots(state)
-            yield state, found
-            if not bool(found.loose.any()):
-                continue
+    size = program.rows_together(keep) or leaf.rows
+    for cut in _slices(leaf.rows, size):
+        part = leaf if size >= leaf.rows else leaf.take(cut)
+        state, found = _pass(program, part, False, keep, cut)
+        yield state, found
+        if bool(found.loose.any()):
             rows = found.loose.nonzero().squeeze(1)
             for some in torch.split(rows, max(1, size // 4)):
-                again = program.up(part.take(some), program.prepare(logs=True), None, keep, some + cut.start)
-                yield again, program.roots(again)
+                yield _pass(program, part.take(some), True, keep, some + cut.start)
+
+
+def _pass(program: Program, leaf: LeafFunction, logs: bool, keep: bool, rows: Any) -> tuple[State, Roots]:
+    with torch.no_grad(), _full_precision(program):  # never held while a generator waits
+        state = program.up(leaf, program.prepare(logs=logs), None, keep, rows)
+        return state, program.roots(state)

@@ -106,7 +106,7 @@ class Program(nn.Module):
             if source not in roots:
                 self._done[reader].append(source)
         back = {source for layer in layers if layer.needs_children for source in layer.sources()}
-        back |= {layer.index for layer in layers if layer.needs_children} | roots
+        back |= {layer.index for layer in layers if layer.needs_own} | roots
         self._not_back = [[s for s in done if s not in back] for done in self._done]
         sizes = [layer.count * layer.width for layer in layers]
         live = peak = 0

@@ -12,7 +12,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.errors import CircuitError, EvidenceError, ParameterError
 from pcircuits.evidence import Evidence, Variables
 from pcircuits.memory import naming_the_bound
-from pcircuits.program.leaf_functions import Density
+from pcircuits.program.leaf_functions import Density, LeafFunction
 from pcircuits.program.numbers import LOG2E
 from pcircuits.program.passes import evaluate, passes
 from pcircuits.program.program import Program, Roots
@@ -94,7 +94,7 @@ class Conditional:
         rows = len(self.root_index) if self.root_index.ndim == 1 and len(values) == 1 else len(values)
         return values.expand(rows, -1).gather(1, self.roots(rows).unsqueeze(1)).squeeze(1)
 
-    def log_values(self, query: str, leaf: Density) -> tuple[Tensor, Tensor]:
+    def log_values(self, query: str, leaf: LeafFunction) -> tuple[Tensor, Tensor]:
         """Base-2 logs of the roots as number + exponent; memory that runs out is said under the name of the query."""
         if leaf.rows == 0:  # the shape of no rows is that of one
             numbers, exponent = evaluate(self.program, leaf.blank())
@@ -119,7 +119,7 @@ class Conditional:
         """Base-2 logarithms in float64 as natural ones in the model's dtype."""
         return (numbers / LOG2E).to(self.dtype)
 
-    def passes(self, query: str) -> Iterator[tuple[State, Evidence, Tensor, Tensor]]:
+    def passes(self) -> Iterator[tuple[State, Evidence, Tensor, Tensor]]:
         """Upward passes on what is given: the pass, its rows of evidence, their roots, and which rows (b,) are answered.
 
         Rows of probability zero raise. A row that is not answered comes again in a later pass.
@@ -128,16 +128,14 @@ class Conditional:
         roots = self.roots(known.rows)
         found = self._found()
         made = found if found is not None else passes(self.program, Density(known.x, known.observed))
-        with torch.no_grad(), naming_the_bound(query, self.program.memory):
-            for state, values in made:
-                rows = state.rows
-                chosen = roots[rows]
-                good = ~values.loose
-                total = (values.logs + values.exponent).gather(1, chosen.unsqueeze(1)).squeeze(1)
-                first = torch.arange(known.rows, device=self.device)[rows]
-                require_possible(total, good, first)
-                _require_digits(state, first)
-                yield state, Evidence(known.x[rows], known.observed[rows]), chosen, good
+        for state, values in made:
+            rows = state.rows
+            chosen = roots[rows]
+            total = (values.logs + values.exponent).gather(1, chosen.unsqueeze(1)).squeeze(1)
+            first = torch.arange(known.rows, device=self.device)[rows]
+            require_possible(total, ~values.loose, first)
+            _require_digits(state, first)
+            yield state, Evidence(known.x[rows], known.observed[rows]), chosen, ~values.loose
 
     def each(self, query: str, answer: Callable[[State, Evidence, Tensor], Tensor]) -> Tensor:
         """The answers for all rows given, put together from passes."""
@@ -147,14 +145,15 @@ class Conditional:
             bare = type(self)(self.circuit_asked, self.program, self.columns, torch.zeros((), dtype=torch.int64, device=self.device))  # fmt: skip  # noqa: E501
             return bare.each(query, answer).unsqueeze(0)[:0]
         total: Tensor | None = None
-        for state, some, roots, _ in self.passes(query):
-            part = answer(state, some, roots)
-            if total is None and len(part) == known.rows:
-                total = part.to(self.dtype)
-                continue
-            if total is None:
-                total = part.new_empty((known.rows, *part.shape[1:]), dtype=self.dtype)
-            total[state.rows] = part.to(self.dtype)
+        with torch.no_grad(), naming_the_bound(query, self.program.memory):
+            for state, some, roots, _ in self.passes():
+                part = answer(state, some, roots)
+                if total is None and len(part) == known.rows:
+                    total = part.to(self.dtype)
+                    continue
+                if total is None:
+                    total = part.new_empty((known.rows, *part.shape[1:]), dtype=self.dtype)
+                total[state.rows] = part.to(self.dtype)
         assert total is not None
         return total if self.batched else total[0]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from pcircuits.errors import CircuitError
 from pcircuits.families.draws import uniform
 from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.memory import naming_the_bound
 from pcircuits.program.layers.layer import Selector
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
@@ -71,14 +72,14 @@ def sample(given: Conditional, n: int, generator: torch.Generator | None) -> Ten
     known = given.known()
     draw = Draw(generator)
     samples = known.x.new_zeros((n, *known.x.shape))
-    if known.rows:
-        for state, some, roots, good in given.passes("sample"):
+    everyone = torch.arange(known.rows, device=known.x.device)
+    with torch.no_grad(), naming_the_bound("sample", given.program.memory):
+        for state, some, roots, good in given.passes() if known.rows else ():
             rows = good.nonzero().squeeze(1)
             drawn = _of_rows(given, state, roots, rows, n, draw, some.x, some.observed)
             if len(rows) == known.rows:
                 samples = drawn
             else:
-                everyone = torch.arange(known.rows, device=rows.device)
                 samples[:, everyone[state.rows][rows]] = drawn
     return samples if given.batched else samples[:, 0]
 

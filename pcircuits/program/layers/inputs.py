@@ -68,7 +68,8 @@ class InputLayer(Layer):
         if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:
             self._look_up(state)
             return
-        stored = state.prepared.of(self)
+        found = state.prepared.of(self)
+        stored = self.leaves.stored(state.prepared) if "table" in found else found
         parts = [self._answers(state, state.leaf.tensors(), self.leaves.columns(state.prepared, stored, *span)) for span in self._ranges(state)]  # fmt: skip  # noqa: E501
         self._put(state, parts[0] if len(parts) == 1 else torch.cat(parts, -1))
 

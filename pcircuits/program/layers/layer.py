@@ -140,8 +140,9 @@ class Layer(nn.Module, ABC):
 
     in_logs: bool = False
     normal: ClassVar[bool] = True
+    needs_own: ClassVar[bool] = False
     needs_children: ClassVar[bool] = False
-    """Whether the way back and the way down use the numbers of what the layer reads, and not only its own."""
+    """Whether the way back and the way down use the layer's own numbers, and those of what it reads."""
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__()

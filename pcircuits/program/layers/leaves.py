@@ -137,10 +137,10 @@ class LeafProducts(nn.Module):
         return unflatten(leaves, 0, (self.count, self.arity))
 
     def values(self, state: State, tensors: tuple[Tensor, ...], columns: LeafColumns) -> Tensor:
-        """Base-2 logs of the products of a range of columns, (R, B, n); NaN where statistics of data overflow."""
+        """Base-2 logs of the products of a range of columns, (R, B, n); see `far` for rows where they are of no use."""
         if not columns.matrices:
             return self._table(state, tensors, columns.parameters, columns.width)
-        parts = [(form.columns, self._matrix(tensors, form)) for form in columns.matrices]
+        parts = [(form.columns, self._matrix(state, tensors, form)) for form in columns.matrices]
         if columns.rest is not None and len(columns.rest):
             some = {name: _some(value, columns.rest) for name, value in columns.parameters.items()}
             parts.append((columns.rest, self._table(state, tensors, some, len(columns.rest))))
@@ -149,16 +149,25 @@ class LeafProducts(nn.Module):
         order = torch.cat([where for where, _ in parts if where is not None]).argsort()
         return torch.cat([values for _, values in parts], -1).index_select(-1, order)
 
-    def _matrix(self, tensors: tuple[Tensor, ...], form: MatrixForm) -> Tensor:
+    def far(self, state: State, values: Tensor) -> Tensor:
+        """Whether values are so large that rounding hides how units differ, or statistics of data overflowed, (R, B)."""
+        overflowed = state.saved.pop(("overflow", self.index), None)
+        far = too_far(values)
+        return far if overflowed is None else far | overflowed
+
+    def _matrix(self, state: State, tensors: tuple[Tensor, ...], form: MatrixForm) -> Tensor:
         """log p(x | n) = Σ_v m_v [Σ_t η_vnt T_t(x_v − c_v) + log h_vn], m the mask of what was observed."""
         assert isinstance(self.family, AbstractExponentialFamily)
         x, observed = (t[:, self.columns] for t in tensors)
         statistics = self.family.sufficient_statistics(x.to(form.centre.dtype), form.centre)
         missing = not bool(observed.all())
+        good = torch.stack([torch.isfinite(statistic) for statistic in statistics]).all(0)
+        state.saved["overflow", self.index] = ~self._rows_of(good | ~observed).all(-1)
         if not missing:
+            statistics = [torch.where(good, statistic, 0.0) for statistic in statistics]
             total = form.constant.sum(1, keepdim=True).expand(-1, len(x), -1)
         else:
-            statistics = [torch.where(observed, statistic, 0.0) for statistic in statistics]
+            statistics = [torch.where(observed & good, statistic, 0.0) for statistic in statistics]
             total = torch.matmul(self._rows_of(observed.to(form.centre.dtype)), form.constant)
         for statistic, natural in zip(statistics, form.natural, strict=True):
             total = torch.baddbmm(total, self._rows_of(statistic), natural)
@@ -245,7 +254,7 @@ class LeafProducts(nn.Module):
     def in_logs(self, state: State, columns: LeafColumns) -> tuple[Tensor, Tensor]:
         """Base-2 logs in float64, (R, B, n), and exponents (R, B): rows far out are computed leaf by leaf."""
         values = self.values(state, state.leaf.tensors(), columns)
-        far = too_far(values)
+        far = self.far(state, values)
         base = torch.zeros(values.shape[:2], dtype=torch.float64, device=values.device)
         rows = far.any(0).nonzero().squeeze(1)
         if isinstance(state.leaf, Density) and len(rows):
@@ -332,7 +341,7 @@ class LeavesLayer(Layer):
         if state.logs:
             state.put(self, numbers, exponent + base)
             return
-        state.put(self, numbers, exponent, far_only(too_far(logs), state.dtype))
+        state.put(self, numbers, exponent, far_only(self.product.far(state, logs), state.dtype))
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         for span in self._ranges(state):

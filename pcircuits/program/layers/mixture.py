@@ -10,7 +10,7 @@ from torch import Tensor
 from pcircuits.program.edges import Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES
-from pcircuits.program.layers.leaves import TABLE_COLUMNS, LeafColumns, LeafProducts, far_only, too_far
+from pcircuits.program.layers.leaves import TABLE_COLUMNS, LeafColumns, LeafProducts, far_only
 from pcircuits.program.layers.pairs import PAIR_BYTES
 from pcircuits.program.layers.sums import Weights, outputs_of, reduce_logs
 from pcircuits.program.numbers import LOG2E, TINY, TOLERANCE, from_logs
@@ -37,6 +37,7 @@ class MixtureLayer(Layer):
     """
 
     in_logs = True
+    needs_own = True
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
@@ -153,7 +154,7 @@ class MixtureLayer(Layer):
         weights = weights[..., begin:end]
         if part.logs or self.separate:
             if not part.logs:
-                part.saved.setdefault("far", []).append(too_far(values))
+                part.saved.setdefault("far", []).append(self.product.far(part, values))
             maximise = part.maximise[self.index]
             made = []
             for o in range(self.width):
@@ -166,7 +167,7 @@ class MixtureLayer(Layer):
         numbers, exponent = from_logs(values)
         total = torch.matmul(numbers, weights.transpose(-1, -2))
         small = total.amin(-1) * TOLERANCE[part.dtype] <= numbers.shape[-1] * TINY[part.dtype]
-        part.saved.setdefault("far", []).append(small | too_far(values))
+        part.saved.setdefault("far", []).append(small | self.product.far(part, values))
         return torch.log2(total).double() + exponent.unsqueeze(-1) + shift
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:

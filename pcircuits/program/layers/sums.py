@@ -78,7 +78,7 @@ class SumLayer(Layer):
     """Dense sums over the width of the row that each row reads: Σ_k w_ok v_k."""
 
     normal = False
-    needs_children = True
+    needs_own = needs_children = True
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
@@ -191,7 +191,7 @@ class SumLayer(Layer):
 class MixLayer(Layer):
     """Elementwise sums of the A units that each unit reads: Σ_a w_a v_a."""
 
-    needs_children = True
+    needs_own = needs_children = True
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
