@@ -85,7 +85,7 @@ class SumLayer(Layer):
         self.inputs: int = node.facts["inputs"]  # type: ignore[assignment]
         self.edges = build.gather(node.edges()[0])
         self.weights = Weights(build.view("weights", node))
-        self.rescales = not all(build.locations.normal[s] for s in self.edges.sources)
+        self.rescales = self.edges.by_unit or not all(build.locations.normal[s] for s in self.edges.sources)
 
     def gathers(self) -> list[Gather]:
         return [self.edges]
@@ -107,26 +107,26 @@ class SumLayer(Layer):
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
         made = torch.matmul(numbers, weights.transpose(-1, -2))
         spread, gain = state.prepared.ready(self, "spread", lambda: self._spread(weights))
-        slack = self._slack(slack, spread, gain, self.inputs * TINY[state.dtype])
+        absolute = slack[:, 1] + self.inputs * TINY[state.dtype]
+        of_all = absolute / numbers.sum(-1).clamp_min(TINY[state.dtype]) if self.rescales else absolute
+        slack = torch.stack([slack[:, 0] + spread * of_all, gain * absolute], 1)
         if "shift" in found:
             exponent = exponent + self.weights.of_rows(found["shift"]).unsqueeze(1)
         state.put(self, *(rescaled(made, exponent, slack) if self.rescales else (made, exponent, slack)))
 
     @staticmethod
     def _spread(weights: Tensor) -> tuple[Tensor, Tensor]:
-        """For each row, (R or 1, 1): the largest Σ_k w_ok / min_k w_ok of its outputs, or 0 where that is too large to say
-        anything; and the largest Σ_k w_ok of those."""
+        """For each row, (R or 1, 1): the largest Σ_k w_ok / min_k w_ok of its outputs, and 0; or, where that is too large to
+        say anything, 0 and the largest Σ_k w_ok.
+
+        A sum with positive weights is at least the smallest of them times all it reads, so that an absolute error of what
+        it reads is a relative one of the sum: it no longer grows when the sum's numbers are rescaled later.
+        """
         total = weights.sum(-1)
         spread = (total / weights.amin(-1)).amax(-1, keepdim=True)
         gain = total.amax(-1, keepdim=True)
         usable = spread < SPREAD
         return torch.where(usable, spread, 0.0), torch.where(usable, 0.0, gain)
-
-    def _slack(self, slack: Tensor, spread: Tensor, gain: Tensor, tiny: float) -> Tensor:
-        """Bounds (R, 2, B) on the errors of outputs: a sum with positive weights is at least the smallest of them times all
-        it reads, so that an absolute error of what it reads is a relative one of the sum."""
-        absolute = slack[:, 1] + tiny
-        return torch.stack([slack[:, 0] + spread * absolute, gain * absolute], 1)
 
     def _outputs(self, numbers: Tensor, state: State) -> list[tuple[int, int]]:
         """Ranges of outputs such that terms (R, B, o, K) fit the bound."""
