@@ -5,6 +5,7 @@ Build a circuit of units by algebra, compile it, and ask: marginals, conditional
 
 from pcircuits import families, structures
 from pcircuits._version import __version__
+from pcircuits.circuit import leaves as _leaves
 from pcircuits.circuit.algebra import concat, mixture
 from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.leaves import (
@@ -12,8 +13,10 @@ from pcircuits.circuit.leaves import (
     Categorical,
     DiscretizedLogistic,
     DiscretizedNormal,
+    Exponential,
     Indicator,
     Normal,
+    Poisson,
     inputs,
 )
 from pcircuits.circuit.marginal import marginalize
@@ -50,6 +53,7 @@ __all__ = [
     "DiscretizedNormal",
     "Evidence",
     "EvidenceError",
+    "Exponential",
     "FileFormatError",
     "Indicator",
     "Input",
@@ -59,6 +63,7 @@ __all__ = [
     "Outer",
     "Parameter",
     "ParameterError",
+    "Poisson",
     "Product",
     "PropertyError",
     "SavableSource",
@@ -90,3 +95,6 @@ __all__ = [
     "to_networkx",
     "unit_interval",
 ]
+
+globals().update({name: getattr(_leaves, name) for name in families.FAMILIES})
+__all__ += [name for name in families.FAMILIES if name not in __all__]

@@ -1,4 +1,4 @@
-"""Weeks of visits: a continuous mixture of Poissons, whose network is trained through the circuit.
+"""Weeks of visits: a continuous mixture of families of one's own, whose network is trained through the circuit.
 
 python examples/own_family_and_source/run.py            # five seconds
 python examples/own_family_and_source/run.py --smoke    # two
@@ -10,24 +10,26 @@ import argparse
 
 import torch
 from torch import Tensor
-from visits import Poisson, RateDecoder
+from visits import RateDecoder, ZeroInflatedPoisson
 
 import pcircuits as pc
 
+CLOSED = 0.1
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
 def weeks(n: int, generator: torch.Generator) -> Tensor:
-    """Weeks between two kinds: busy before the weekend, and busy on it."""
+    """Weeks between two kinds, busy before the weekend and busy on it; one day in ten is closed."""
     t = torch.rand(n, 1, generator=generator)
     work, rest = torch.tensor([6.0, 6, 7, 8, 12, 2, 1]), torch.tensor([1.0, 1, 2, 2, 6, 14, 11])
-    return torch.poisson((1 - t) * work + t * rest, generator)
+    visits = torch.poisson((1 - t) * work + t * rest, generator)
+    return torch.where(torch.rand(visits.shape, generator=generator) < CLOSED, 0.0, visits)
 
 
 def circuit(points: int, generator: torch.Generator) -> pc.Circuit:
-    """Σ_k 1/K Π_v Poisson(x_v; rate_v(z_k))."""
+    """Σ_k 1/K Π_v p(x_v; rate_v(z_k))."""
     rates = pc.Sourced(RateDecoder(len(DAYS), points, generator=generator), len(DAYS), points)
-    return pc.Circuit(pc.inputs(Poisson(), DAYS, rates).prod().sum(torch.full((points,), 1 / points)))
+    return pc.Circuit(pc.inputs(ZeroInflatedPoisson(CLOSED), DAYS, rates).prod().sum(torch.full((points,), 1 / points)))
 
 
 def main(smoke: bool) -> None:
@@ -43,7 +45,7 @@ def main(smoke: bool) -> None:
         if step % (10 if smoke else 50) == 0:
             print(f"step {step:3d}: {loss.item():6.3f} nats a week")
     with torch.no_grad():
-        alone = Poisson().log_density(test, {"rate": train.mean(0)}).sum(1).mean()
+        alone = ZeroInflatedPoisson(CLOSED).log_density(test, {"rate": train.mean(0) / (1 - CLOSED)}).sum(1).mean()
         print(f"test: {-model.log_prob(test).mean().item():.3f} nats a week; {-alone.item():.3f} with days independent")
         for friday, saturday in ((14.0, 2.0), (4.0, 15.0)):
             mean = model.given({"Fri": friday, "Sat": saturday}).mean()[0]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from inspect import Parameter as Argument
+from inspect import Signature
+from typing import Any, Protocol, cast
 
+import torch
 from torch import Tensor
 
 from pcircuits import families
@@ -14,15 +18,9 @@ from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced, as_numbers, as_parameter
 from pcircuits.scope import as_variables
 
-__all__ = [
-    "Bernoulli",
-    "Categorical",
-    "DiscretizedLogistic",
-    "DiscretizedNormal",
-    "Indicator",
-    "Normal",
-    "inputs",
-]
+__all__ = ["Constructor", "constructor", "inputs", *families.FAMILIES]
+
+KIND = Argument.POSITIONAL_OR_KEYWORD
 
 
 def inputs(family: AbstractFamily, variables: object, parameters: Mapping[str, object] | Sourced) -> Input:
@@ -86,66 +84,63 @@ def _expanded(name: str, value: Tensor | Parameter, shape: tuple[int, int], fami
     return Parameter(full, spec.constraint, trainable=spec.trainable, name=label)
 
 
-def Bernoulli(variables: object, probs: object) -> Input:
-    """Units over {0, 1}: P(x = 1) = probs.
+class Constructor(Protocol):
+    """Makes input units of one family: `Normal(variables, loc, scale)`."""
 
-    Near 1, P(x = 0) is known only to the rounding of `probs` (`unit_interval`); a `Categorical` keeps both in full.
+    def __call__(self, variables: object, *parameters: object, **fields: Any) -> Input:
+        """Units over the variables, of parameters in the family's order, and of its fields: see its docstring."""
 
-    >>> Bernoulli("wet", 0.1).shape
-    (1, 1)
+
+def constructor(family: type[AbstractFamily]) -> Constructor:
+    """The constructor of input units of a family: its arguments are variables, parameters, and the fields of the family.
+
+    Fields that follow from the parameters (`AbstractFamily.inferred`) are left out. The parameters that a family declares
+    must be the same for all of its members.
+
+    >>> from inspect import signature
+    >>> list(signature(constructor(families.DiscretizedNormal)).parameters)
+    ['variables', 'loc', 'scale', 'levels', 'uniform']
     """
-    return inputs(families.Bernoulli(), variables, {"probs": probs})
+    names = tuple(family.__new__(family).parameters)
+    fields = [f for f in dataclasses.fields(cast(Any, family)) if f.init and f.name not in family.inferred]
+    asked = [Argument("variables", KIND, annotation="object"), *(Argument(n, KIND, annotation="object") for n in names)]
+    asked += [Argument(f.name, KIND, default=_default(f), annotation=f.type) for f in fields]
+    signature = Signature(asked, return_annotation="Input")
+
+    def construct(*args: object, **options: object) -> Input:
+        try:
+            bound = signature.bind(*args, **options)
+        except TypeError as error:
+            wanted = ", ".join(signature.parameters)
+            raise TypeError(f"{family.name}({wanted}): {error}") from None
+        given = bound.arguments
+        parameters = {name: given[name] for name in names}
+        values = {f.name: given[f.name] for f in fields if f.name in given}
+        if family.inferred:
+            parameters = {name: _numbers(f"{name} of {family.name}", value) for name, value in parameters.items()}
+            values |= family.fields_from({name: torch.Size(p.shape) for name, p in parameters.items()})
+        return inputs(family(**values), given["variables"], parameters)
+
+    construct.__name__ = construct.__qualname__ = family.name
+    construct.__doc__ = family.description or family.__doc__
+    construct.__signature__ = signature  # type: ignore[attr-defined]
+    return construct
 
 
-def Categorical(variables: object, probs: object) -> Input:
-    """Units over 0..S-1: P(x = s) = probs[s]; `probs` is (S,) for one unit, (K, S) for K units, or (R, K, S).
-
-    >>> Categorical("c", [[0.2, 0.3, 0.5], [1.0, 0.0, 0.0]]).shape
-    (1, 2)
-    """
-    shape = _numbers("probs of Categorical", probs).shape
-    if not shape:
-        raise ParameterError("probs of Categorical is a single number where a vector of probabilities is needed")
-    return inputs(families.Categorical(shape[-1]), variables, {"probs": probs})
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return Argument.empty if field.default is dataclasses.MISSING else field.default
 
 
-def Indicator(variables: object, state: object) -> Input:
-    """Units that are 1 where the variable is in the state, and 0 in every other.
+globals().update({name: constructor(family) for name, family in families.FAMILIES.items()})
 
-    >>> Indicator("rain", 0).shape
-    (1, 1)
-    """
-    return inputs(families.Indicator(), variables, {"state": state})
-
-
-def Normal(variables: object, loc: object, scale: object) -> Input:
-    """Normal densities with mean `loc` and standard deviation `scale` > 0.
-
-    >>> import torch
-    >>> Normal(range(784), torch.zeros(784, 16), torch.ones(784, 16)).shape
-    (784, 16)
-    """
-    return inputs(families.Normal(), variables, {"loc": loc, "scale": scale})
-
-
-def DiscretizedNormal(variables: object, loc: object, scale: object, levels: int, uniform: float = 0.0) -> Input:
-    """Normal densities integrated over the bins [v, v+1)/levels of integers 0..levels-1; edge bins take the tails.
-
-    `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.
-
-    >>> import torch
-    >>> DiscretizedNormal(range(64), torch.full((64, 8), 0.5), 0.1, levels=17).shape
-    (64, 8)
-    """
-    return inputs(families.DiscretizedNormal(levels, uniform), variables, {"loc": loc, "scale": scale})
-
-
-def DiscretizedLogistic(variables: object, loc: object, scale: object, levels: int, uniform: float = 0.0) -> Input:
-    """Logistic densities integrated over the bins [v, v+1)/levels of integers 0..levels-1; edge bins take the tails.
-
-    `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.
-
-    >>> DiscretizedLogistic(0, 0.5, 0.1, levels=256).shape
-    (1, 1)
-    """
-    return inputs(families.DiscretizedLogistic(levels, uniform), variables, {"loc": loc, "scale": scale})
+# Every family of the library has its constructor here, by its name. These lines tell type checkers of them.
+Bernoulli: Constructor
+Categorical: Constructor
+DiscretizedLogistic: Constructor
+DiscretizedNormal: Constructor
+Exponential: Constructor
+Indicator: Constructor
+Normal: Constructor
+Poisson: Constructor

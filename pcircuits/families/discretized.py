@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from pcircuits.families.draws import uniform as draw_uniform
 from pcircuits.families.fields import integer, share
-from pcircuits.families.finite import AbstractFinite
-from pcircuits.families.interface import Parameters, ParameterSpec
-from pcircuits.families.numerics import log_add
+from pcircuits.families.finite import BLOCK, AbstractFinite
+from pcircuits.families.fitting import fit_location_and_scale
+from pcircuits.families.interface import UNNOTICED, AbstractFamily, Parameters, ParameterSpec, kept_where_unused
+from pcircuits.families.numerics import log_add, over_scale
 from pcircuits.parameters import positive, real
 
 __all__ = ["AbstractDiscretized"]
@@ -44,6 +45,50 @@ class AbstractDiscretized(AbstractFinite):
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", integer(self.levels, f"levels of {self.name}", least=2))
         object.__setattr__(self, "uniform", share(self.uniform, f"uniform of {self.name}"))
+
+    @classmethod
+    def members(cls, states: int) -> Collection[AbstractFamily]:
+        return [cls(states), cls(states, 0.05)] if states > 1 else []
+
+    def examples(
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+    ) -> dict[str, Tensor]:
+        like, low = torch.empty(0), -3.0 if extreme else -1.0
+        scale = 10.0 ** (low + (0.5 - low) * draw_uniform(shape, like, generator))
+        return {"loc": 2 * draw_uniform(shape, like, generator) - 0.5, "scale": scale}
+
+    def initial(self, shape: Collection[int], generator: torch.Generator, scale: float = 0.1) -> dict[str, Tensor]:
+        """Locations drawn evenly from [0, 1), all with one scale."""
+        loc = draw_uniform(shape, torch.empty(0), generator)
+        return {"loc": loc, "scale": torch.full_like(loc, scale)}
+
+    def resolution(self, parameters: Parameters) -> Mapping[str, Tensor]:
+        return {"loc": UNNOTICED * parameters["scale"].clamp(min=1 / self.levels)}
+
+    def m_step(
+        self,
+        statistics: Sequence[Tensor],
+        count: Tensor,
+        parameters: Parameters,
+        *,
+        pseudocount: float = 0.0,
+        minimum_scale: float = 1e-3,
+        centre: Tensor | None = None,
+    ) -> Parameters:
+        """A better location and scale by Newton's steps, which have no closed form; see `fit_location_and_scale`."""
+        shape = count.shape
+        counts = (statistics[0].double() + pseudocount).expand(*shape, self.levels).reshape(-1, self.levels)
+        loc, scale = (parameters[name].double().expand(shape).reshape(-1) for name in ("loc", "scale"))
+        size = max(1, BLOCK // self.levels)
+        blocks = []
+        for start in range(0, max(1, len(counts)), size):
+            of = slice(start, start + size)
+            blocks.append(fit_location_and_scale(self.log_table, counts[of], loc[of], scale[of], minimum_scale))
+        loc, scale = (torch.cat(parts).reshape(shape) for parts in zip(*blocks, strict=True))
+        return {
+            "loc": kept_where_unused(loc, count, parameters["loc"]),
+            "scale": kept_where_unused(scale, count, parameters["scale"]),
+        }
 
     @abstractmethod
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
@@ -128,9 +173,9 @@ class AbstractDiscretized(AbstractFinite):
         loc, scale = parameters["loc"], parameters["scale"]
         count = last - first + 1
         below, above = first == 0, last == self.levels - 1
-        lower = ((first / self.levels - loc) / scale).masked_fill_(below, -torch.inf)
-        upper = (((last + 1) / self.levels - loc) / scale).masked_fill_(above, torch.inf)
-        width = (count / self.levels / scale).masked_fill_(below | above, torch.inf)
+        lower = over_scale(first / self.levels - loc, scale).masked_fill_(below, -torch.inf)
+        upper = over_scale((last + 1) / self.levels - loc, scale).masked_fill_(above, torch.inf)
+        width = over_scale(count / self.levels, scale).masked_fill_(below | above, torch.inf)
         value = self._log_standard_mass(lower, upper, width)
         if self.uniform == 0:
             return value
@@ -141,7 +186,7 @@ class AbstractDiscretized(AbstractFinite):
 
     def _tails(self, v: Tensor, side: Tensor, parameters: Parameters) -> Tensor:
         """P(X >= v) where `side` is 1, P(X < v) where it is -1: (n, ...) for n units, v within 1..levels-1."""
-        z = (v / self.levels - parameters["loc"].unsqueeze(-1)) / parameters["scale"].unsqueeze(-1)
+        z = over_scale(v / self.levels - parameters["loc"].unsqueeze(-1), parameters["scale"].unsqueeze(-1))
         even = 0.5 - side * (v / self.levels - 0.5)
         return (1 - self.uniform) * self._standard_tail(side * z) + self.uniform * even
 

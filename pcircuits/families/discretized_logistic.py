@@ -24,6 +24,15 @@ class DiscretizedLogistic(AbstractDiscretized):
     """
 
     name: ClassVar[str] = "DiscretizedLogistic"
+    description: ClassVar[
+        str
+    ] = """Logistic densities integrated over the bins [v, v+1)/levels of integers 0..levels-1; edge bins take the tails.
+
+    `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.
+
+    >>> DiscretizedLogistic(0, 0.5, 0.1, levels=256).shape
+    (1, 1)
+    """
 
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
         return log_logistic_mass(lower, upper, width)

@@ -24,6 +24,16 @@ class DiscretizedNormal(AbstractDiscretized):
     """
 
     name: ClassVar[str] = "DiscretizedNormal"
+    description: ClassVar[
+        str
+    ] = """Normal densities integrated over the bins [v, v+1)/levels of integers 0..levels-1; edge bins take the tails.
+
+    `loc` and `scale` are in units in which the whole range is [0, 1]; `uniform` is the share of a uniform distribution.
+
+    >>> import torch
+    >>> DiscretizedNormal(range(64), torch.full((64, 8), 0.5), 0.1, levels=17).shape
+    (64, 8)
+    """
 
     def _log_standard_mass(self, lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:
         return log_normal_mass(lower, upper, width)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["standard_normal", "uniform"]
 
 
-def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+def uniform(shape: Collection[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Float64 numbers in [0, 1), drawn on the generator's device (where there is none: that of `like`) and moved.
 
     >>> uniform((2,), torch.zeros(()), torch.Generator().manual_seed(0)).shape
@@ -20,7 +20,7 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator | Non
     return torch.rand(tuple(shape), generator=generator, dtype=torch.float64, device=device).to(like.device)
 
 
-def standard_normal(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+def standard_normal(shape: Collection[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Float64 numbers from N(0, 1), drawn as `uniform` does.
 
     >>> standard_normal((2,), torch.zeros(()), torch.Generator().manual_seed(0)).dtype

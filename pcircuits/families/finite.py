@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from pcircuits.families.draws import uniform
+from pcircuits.families.expectations import defined
 from pcircuits.families.interface import AbstractUnivariate, Parameters
 from pcircuits.families.numerics import log_add
 
@@ -37,6 +38,18 @@ class AbstractFinite(AbstractUnivariate):
     @abstractmethod
     def log_table(self, parameters: Parameters) -> Tensor:
         """log p(s) of all the states, (..., S); where it is -inf the parameters' gradients are zero."""
+
+    def state_statistics(self, x: Tensor) -> Tensor:
+        """1 at the state of x and 0 at the others, (..., S); what is no state is 0 at all of them."""
+        states = torch.arange(self.states, dtype=x.dtype, device=x.device)
+        return (x.unsqueeze(-1) == states).to(x.dtype)
+
+    def expected_statistics(
+        self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
+    ) -> list[Tensor]:
+        """The probability of each state, (..., S); of an observed value, 1 at its own."""
+        probs = self.log_table(parameters).exp()
+        return [torch.where(observed, self.state_statistics(x[..., 0]), probs)]
 
     def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
         possible = self._possible(x)
@@ -90,8 +103,9 @@ class AbstractFinite(AbstractUnivariate):
         """Σ_s p(s) f(s); an infinite f at a state of probability zero counts nothing."""
 
         def mean(table: Tensor, _: slice) -> Tensor:
-            possible = table > -torch.inf
-            return torch.where(possible, table.exp() * torch.where(possible, f(_all_states(table)), 0.0), 0.0).sum(-1)
+            possible, states = table > -torch.inf, _all_states(table)
+            values = defined(f(states), states, possible)
+            return torch.where(possible, table.exp() * torch.where(possible, values, 0.0), 0.0).sum(-1)
 
         return self._over_table(parameters, mean)
 

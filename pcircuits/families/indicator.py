@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from pcircuits.errors import ParameterError
-from pcircuits.families.interface import AbstractUnivariate, Parameters, ParameterSpec
+from pcircuits.families.draws import uniform
+from pcircuits.families.interface import AbstractFamily, AbstractUnivariate, Parameters, ParameterSpec
 from pcircuits.parameters import fixed
 
 __all__ = ["Indicator"]
@@ -28,6 +29,23 @@ class Indicator(AbstractUnivariate):
 
     name: ClassVar[str] = "Indicator"
     base: ClassVar[Literal["counting", "lebesgue"]] = "counting"
+    description: ClassVar[str] = """Units that are 1 where the variable is in the state, and 0 in every other.
+
+    >>> Indicator("rain", 0).shape
+    (1, 1)
+    """
+
+    @classmethod
+    def members(cls, states: int) -> Collection[AbstractFamily]:
+        return [cls()] if states > 0 else []
+
+    def examples(
+        self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
+    ) -> dict[str, Tensor]:
+        return {"state": (states * uniform(shape, torch.empty(0), generator)).floor()}
+
+    def reference(self, values: Mapping[str, Any]) -> dict[int, float]:
+        return {int(values["state"]): 0.0}
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
@@ -63,6 +81,25 @@ class Indicator(AbstractUnivariate):
 
     def central_second_moment(self, parameters: Parameters) -> Tensor:
         return torch.zeros_like(parameters["state"])
+
+    def expected_statistics(
+        self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
+    ) -> list[Tensor]:
+        """None: there is nothing to learn."""
+        return []
+
+    def m_step(
+        self,
+        statistics: Sequence[Tensor],
+        count: Tensor,
+        parameters: Parameters,
+        *,
+        pseudocount: float = 0.0,
+        minimum_scale: float = 1e-3,
+        centre: Tensor | None = None,
+    ) -> Parameters:
+        """The state as it is."""
+        return parameters
 
     def integral(self, f: Callable[[Tensor], Tensor], parameters: Parameters) -> Tensor:
         return f(parameters["state"])

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["log_add", "log_logistic_mass", "log_normal_mass", "safe_log", "safe_log1m"]
+__all__ = ["log_add", "log_logistic_mass", "log_normal_mass", "over_scale", "safe_log", "safe_log1m"]
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 SQRT_HALF = math.sqrt(0.5)
@@ -45,6 +45,24 @@ def log_add(a: Tensor, b: Tensor) -> Tensor:
     """
     both = (a > -torch.inf) & (b > -torch.inf)
     return torch.where(both, torch.logaddexp(torch.where(both, a, 0.0), torch.where(both, b, 0.0)), torch.maximum(a, b))
+
+
+def over_scale(distance: Tensor, scale: Tensor) -> Tensor:
+    """distance / scale, whose gradient in the scale overflows only where the true one does.
+
+    The derivative of a quotient is (distance / scale) / scale, which torch computes before it multiplies by what comes
+    from above: an overflow there times a zero is NaN. Here scale / scale0 is differentiated, with a constant scale0
+    equal to the scale, so that the zero comes first. A quotient beyond the dtype is its largest number.
+
+    >>> scale = torch.tensor(1e-20, requires_grad=True)
+    >>> (0.0 * over_scale(torch.tensor(3.0), scale)).backward()
+    >>> scale.grad.item() == 0.0
+    True
+    """
+    constant = scale.detach()
+    largest = torch.finfo(scale.dtype).max
+    quotient = (distance / constant).clamp(-largest, largest)
+    return quotient * (constant / scale) if torch.is_grad_enabled() and scale.requires_grad else quotient
 
 
 def log_logistic_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:

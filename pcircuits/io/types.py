@@ -26,9 +26,20 @@ def family_entry(family: AbstractFamily) -> dict[str, Any]:
         raise FileFormatError(f"the family {name} cannot be saved: make it a frozen dataclass whose fields are numbers")
     fields = {field.name: getattr(family, field.name) for field in dataclasses.fields(family) if field.init}
     for field, value in fields.items():
-        if not isinstance(value, int | float | str | None):
-            raise FileFormatError(f"the family {name} cannot be saved: its field {field} is {value!r}, not a number")
+        if not _plain(value):
+            raise FileFormatError(
+                f"the family {name} cannot be saved: its field {field} is {value!r}, not a number, a string or a tuple of them"
+            )
     return {"type": name, "fields": fields, "parameters": list(family.parameters)}
+
+
+def _plain(value: Any) -> bool:
+    """Whether JSON holds a field: a tuple is written as a list, and read as a tuple again."""
+    return all(map(_plain, value)) if isinstance(value, tuple) else isinstance(value, int | float | str | None)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 class Types:
@@ -59,7 +70,7 @@ class Types:
         own = FAMILIES.get(name.removeprefix(OWN)) if isinstance(name, str) and name.startswith(OWN) else None
         cls = own or self._named(name, AbstractFamily, "family")
         try:
-            family = cls(**fields)
+            family = cls(**{field: _tuples(value) for field, value in fields.items()})
             known = list(family.parameters)
         except Exception as error:
             raise FileFormatError(f"the family {name} cannot be rebuilt from its fields {fields}: {error}") from error

@@ -10,6 +10,7 @@ from pcircuits.structures.leaves import (
     discretized_logistic_leaves,
     discretized_normal_leaves,
     normal_leaves,
+    random_leaves,
 )
 from pcircuits.structures.patches import Patch
 from pcircuits.structures.quad_graph import quad_graph
@@ -37,4 +38,5 @@ __all__ = [
     "quad_graph",
     "quad_tree",
     "random_binary_tree",
+    "random_leaves",
 ]

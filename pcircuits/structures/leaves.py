@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from pcircuits.circuit.leaves import Bernoulli, Categorical, DiscretizedLogistic, DiscretizedNormal, Normal
+from pcircuits.circuit.leaves import inputs
 from pcircuits.circuit.units import Units
-from pcircuits.families.draws import standard_normal, uniform
+from pcircuits.families import Bernoulli, Categorical, DiscretizedLogistic, DiscretizedNormal, Normal
 from pcircuits.families.fields import integer
+from pcircuits.families.interface import AbstractFamily
 from pcircuits.scope import Variable
-from pcircuits.structures.weights import random_simplices
 
 __all__ = [
     "Leaves",
@@ -21,6 +22,7 @@ __all__ = [
     "discretized_logistic_leaves",
     "discretized_normal_leaves",
     "normal_leaves",
+    "random_leaves",
 ]
 
 
@@ -31,13 +33,35 @@ class Leaves(Protocol):
         """Units (R, width) over R variables, which may come several times: region r is over `variables[r]` alone."""
 
 
+def random_leaves(family: AbstractFamily, **options: float) -> Leaves:
+    """Units of any family, with the parameters that its method `initial` draws.
+
+    **Arguments**
+
+    - `options`: those of the family's `initial`, such as `centre` and `spread` of a Normal.
+
+    **Raises** `ParameterError` for a family without such a method.
+
+    >>> from pcircuits import families
+    >>> random_leaves(families.Normal(), centre=0.5, spread=0.2)(["x", "y"], 3, torch.Generator().manual_seed(0))
+    Input(2, 3)
+    """
+
+    initial: Callable[..., Mapping[str, Tensor]] = family.initial
+
+    def make(variables: Sequence[Variable], width: int, generator: torch.Generator) -> Units:
+        return inputs(family, variables, initial((len(variables), width), generator, **options))
+
+    return make
+
+
 def bernoulli_leaves() -> Leaves:
     """Bernoulli units with probabilities drawn evenly from [0, 1).
 
     >>> bernoulli_leaves()(["a", "b"], 3, torch.Generator().manual_seed(0))
     Input(2, 3)
     """
-    return lambda variables, width, generator: Bernoulli(variables, _even(variables, width, generator))
+    return random_leaves(Bernoulli())
 
 
 def categorical_leaves(states: int) -> Leaves:
@@ -46,12 +70,7 @@ def categorical_leaves(states: int) -> Leaves:
     >>> categorical_leaves(256)(range(4), 8, torch.Generator().manual_seed(0))
     Input(4, 8)
     """
-    count = integer(states, "states", least=1)
-
-    def make(variables: Sequence[Variable], width: int, generator: torch.Generator) -> Units:
-        return Categorical(variables, random_simplices((len(variables), width, count), generator))
-
-    return make
+    return random_leaves(Categorical(integer(states, "states", least=1)))
 
 
 def normal_leaves(centre: float = 0.0, spread: float = 1.0) -> Leaves:
@@ -60,12 +79,7 @@ def normal_leaves(centre: float = 0.0, spread: float = 1.0) -> Leaves:
     >>> normal_leaves(centre=0.5, spread=0.2)(["x", "y", "z"], 4, torch.Generator().manual_seed(0))
     Input(3, 4)
     """
-
-    def make(variables: Sequence[Variable], width: int, generator: torch.Generator) -> Units:
-        z = standard_normal((len(variables), width), torch.empty(0), generator)
-        return Normal(variables, centre + spread * z, torch.full_like(z, spread))
-
-    return make
+    return random_leaves(Normal(), centre=centre, spread=spread)
 
 
 def discretized_normal_leaves(levels: int, scale: float = 0.1, share: float = 0.0) -> Leaves:
@@ -74,12 +88,7 @@ def discretized_normal_leaves(levels: int, scale: float = 0.1, share: float = 0.
     >>> discretized_normal_leaves(256)(range(4), 8, torch.Generator().manual_seed(0))
     Input(4, 8)
     """
-
-    def make(variables: Sequence[Variable], width: int, generator: torch.Generator) -> Units:
-        loc = _even(variables, width, generator)
-        return DiscretizedNormal(variables, loc, torch.full_like(loc, scale), levels, share)
-
-    return make
+    return random_leaves(DiscretizedNormal(levels, share), scale=scale)
 
 
 def discretized_logistic_leaves(levels: int, scale: float = 0.1, share: float = 0.0) -> Leaves:
@@ -88,13 +97,4 @@ def discretized_logistic_leaves(levels: int, scale: float = 0.1, share: float = 
     >>> discretized_logistic_leaves(256)(range(4), 8, torch.Generator().manual_seed(0))
     Input(4, 8)
     """
-
-    def make(variables: Sequence[Variable], width: int, generator: torch.Generator) -> Units:
-        loc = _even(variables, width, generator)
-        return DiscretizedLogistic(variables, loc, torch.full_like(loc, scale), levels, share)
-
-    return make
-
-
-def _even(variables: Sequence[Variable], width: int, generator: torch.Generator) -> torch.Tensor:
-    return uniform((len(variables), width), torch.empty(0), generator)
+    return random_leaves(DiscretizedLogistic(levels, share), scale=scale)

@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pcircuits as pc
 from pcircuits import families
 from pcircuits.families import FAMILIES
+from pcircuits.scope import OPEN_ENDED, REAL
 from pcircuits.testing.families import check_family
 
 
@@ -25,6 +27,8 @@ CASES = [
     (families.Indicator(), {"state": f64(0.0, 3.0)}),
     (families.Normal(), {"loc": f64(0.0, 3.0, -7.0, 0.3), "scale": f64(1.0, 0.1, 20.0, 1e-4)}),
     (families.Normal(), {"loc": f64([0.0, 1.0], [2.0, 3.0]), "scale": f64(0.5)}),
+    (families.Poisson(), {"rate": f64(1e-6, 0.01, 0.7, 3.0, 20.0, 250.0)}),
+    (families.Exponential(), {"rate": f64(0.3, 1.0, 20.0, 1e-3)}),
     (families.DiscretizedNormal(17), BINS),
     (families.DiscretizedNormal(256, 0.05), BINS),
     (families.DiscretizedNormal(2), BINS),
@@ -46,6 +50,51 @@ def test_every_family_is_covered_and_rebuilds_by_name():
     assert {family.name for family, _ in CASES} == set(FAMILIES)
     assert FAMILIES["DiscretizedNormal"](levels=4, uniform=0.5) == families.DiscretizedNormal(4, 0.5)
     assert families.DiscretizedNormal(4) != families.DiscretizedLogistic(4)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("states", [REAL, OPEN_ENDED, 1, 2, 5])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_examples_are_admissible_members(name, states, extreme):
+    for family in FAMILIES[name].members(states):
+        generator = torch.Generator().manual_seed(0)
+        parameters = family.examples((40, 3), generator, states, extreme)
+        assert list(parameters) == list(family.parameters)
+        assert family.unit_shape(parameters) == (40, 3)
+        for key, spec in family.parameters.items():
+            assert parameters[key].dtype == torch.float64
+            assert spec.constraint.admits(parameters[key]).all()
+        family.validate(parameters)
+        sizes = family.support_sizes(parameters)
+        assert states > 0 or sizes is None
+        assert sizes is None or (sizes <= states).all()
+
+
+def test_every_family_has_examples_over_some_variables():
+    for family in FAMILIES.values():
+        assert any(family.members(states) for states in (REAL, OPEN_ENDED, 2))
+
+
+@pytest.mark.errors
+def test_what_a_family_does_not_say_is_missed_by_name():
+    @dataclass(frozen=True)
+    class Silent(families.Bernoulli):
+        examples = families.AbstractFamily.examples
+        initial = families.AbstractFamily.initial
+        reference = families.AbstractFamily.reference
+        m_step = families.AbstractFamily.m_step
+        name = "Silent"
+
+    generator = torch.Generator()
+    with pytest.raises(pc.ParameterError, match="Silent has no examples"):
+        Silent().examples((1,), generator)
+    with pytest.raises(pc.ParameterError, match="Silent has no initial parameters"):
+        Silent().initial((1,), generator)
+    with pytest.raises(pc.ParameterError, match="Silent has no reference for the oracle"):
+        Silent().reference({"probs": 0.5})
+    with pytest.raises(pc.ParameterError, match=r"Silent\(\) has no update.*by gradients"):
+        Silent().m_step([], f64(1.0), {"probs": f64(0.5)})
+    assert "Silent" not in FAMILIES
 
 
 @settings(max_examples=25, deadline=None)

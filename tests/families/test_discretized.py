@@ -145,3 +145,20 @@ def test_bad_fields_are_refused(kind):
         with pytest.raises(ParameterError, match="uniform of Discretized"):
             kind(4, uniform)
     assert type(kind(np.int64(4)).levels) is int
+
+
+@pytest.mark.parametrize("kind", [DiscretizedNormal, DiscretizedLogistic])
+@pytest.mark.parametrize("uniform", [0.0, 0.1])
+@pytest.mark.parametrize("scale", [1e-18, 1e-20, 1e-30, 1.2e-38])
+def test_no_float32_scale_gives_nan(kind, uniform, scale):
+    """Gradients are infinite where the true ones are beyond float32, and zero where nothing depends on the value."""
+    loc = torch.tensor([0.5, 0.3, -7.0, 0.0], requires_grad=True)
+    leaves = {"loc": loc, "scale": torch.full((4,), scale, requires_grad=True)}
+    for state in (0.0, 76.0, 127.0, 128.0, 255.0):
+        value = kind(256, uniform).log_density(torch.tensor(state), leaves)
+        assert not value.isnan().any()
+        finite = torch.where(value > -torch.inf, value, 0.0)
+        for gradient in torch.autograd.grad(finite.sum(), list(leaves.values()), retain_graph=True):
+            assert not gradient.isnan().any()
+        for gradient in torch.autograd.grad((0.0 * finite).sum(), list(leaves.values())):
+            assert (gradient == 0).all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+import pcircuits as pc
 from pcircuits.families import Normal
 
 LOC = torch.tensor([[0.0, 1.5, -3.0]], dtype=torch.float64)
@@ -116,3 +117,38 @@ def test_parameters_that_broadcast_against_each_other():
         Normal().integral(torch.sin, parameters),
     ):
         assert value.shape == (1, 3)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 5e-20, 1e-20, 1e-30, 1.2e-38])
+def test_every_float32_scale_has_its_density_and_gradient(scale):
+    """Against float64, near the mean; far from it the value is -inf, with no gradient."""
+    single = torch.tensor(scale)
+    exact = single.double()
+    for z in (0.0, 0.5, -3.0):
+        loc, spread = torch.zeros((), requires_grad=True), single.clone().requires_grad_()
+        value = Normal().log_density((z * exact).float(), {"loc": loc, "scale": spread})
+        seen = (z * exact).float().double()
+        assert value.item() == pytest.approx(stats.norm.logpdf(seen.item(), 0.0, exact.item()), rel=1e-6)
+        by_loc, by_scale = torch.autograd.grad(value, (loc, spread))
+        true = (seen / exact / exact, ((seen / exact) ** 2 - 1) / exact)
+        for got, want in zip((by_loc, by_scale), true, strict=True):
+            assert got.item() == pytest.approx(want.float().item(), rel=1e-5)
+    value = Normal().log_density(torch.tensor(1e3), {"loc": loc, "scale": spread})
+    for gradient in torch.autograd.grad((0.0 * torch.where(value > -torch.inf, value, 0.0)).sum(), (loc, spread)):
+        assert gradient.item() == 0
+
+
+def test_products_of_tiny_scales_in_float32():
+    for scale in (5e-20, 1e-20, 1.2e-38):
+        units = pc.Normal(["mass", "charge"], torch.zeros(2, 1), torch.tensor([[scale]]))
+        got = pc.Circuit(units.prod()).compile().log_prob({"mass": 0.0, "charge": 0.0})
+        want = 2 * stats.norm.logpdf(0.0, 0.0, torch.tensor(scale).item())
+        assert got.item() == pytest.approx(want, rel=1e-6)
+
+
+def test_there_is_no_exponential_form_where_the_precision_overflows():
+    zero = torch.zeros(1)
+    for scale in (1e-20, 1e20):
+        assert Normal().cancellation({"loc": zero, "scale": torch.tensor([scale])}, zero).item() == math.inf
+    held = {"loc": zero.double(), "scale": torch.tensor([1e-20, 1e20], dtype=torch.float64)}
+    assert Normal().cancellation(held, zero.double()).tolist() == [0, 0]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcircuits.families.numerics import log_add, log_logistic_mass, log_normal_mass, safe_log, safe_log1m
+from pcircuits.families.numerics import log_add, log_logistic_mass, log_normal_mass, over_scale, safe_log, safe_log1m
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -115,3 +115,17 @@ def test_log_add_passes_gradients_to_what_is_not_zero():
     assert second[1:].tolist() == [1, 0, 0.5]
     assert first.isfinite().all()
     assert second.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_quotient_by_a_tiny_scale_has_no_gradient_where_nothing_comes_from_above(dtype):
+    tiny = torch.finfo(dtype).smallest_normal
+    scale = torch.tensor([tiny, 1e-20, 0.5, 2.0], dtype=dtype, requires_grad=True)
+    distance = torch.tensor([3.0, 3.0, 1.0, torch.inf], dtype=dtype, requires_grad=True)
+    value = over_scale(distance, scale)
+    assert torch.equal(value, (distance / scale).clamp(max=torch.finfo(dtype).max))
+    for gradient in torch.autograd.grad((0.0 * value).sum(), (distance, scale), retain_graph=True):
+        assert (gradient == 0).all()
+    by_distance, by_scale = torch.autograd.grad(value[2], (distance, scale))
+    assert by_distance.tolist() == [0, 0, 2, 0]
+    assert by_scale.tolist() == [0, 0, -4, 0]

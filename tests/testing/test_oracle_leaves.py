@@ -1,6 +1,7 @@
 """The oracle's leaves against scipy, exact arithmetic and closed forms, far into the tails."""
 
 import math
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from itertools import pairwise
@@ -176,3 +177,48 @@ class TestDiscretised:
         leaf = leaf_of(pc.DiscretizedNormal("a", 0.3, 0.05, levels=16))
         mass, _ = integrate.quad(stats.norm(0.3, 0.05).pdf, 6 / 16, 7 / 16, epsabs=0, epsrel=1e-13)
         assert leaf.log_density(6) == pytest.approx(math.log(mass), rel=1e-12)
+
+
+class TestOfScipy:
+    """Leaves of what families say of themselves in scipy, against exact sums and integrals."""
+
+    @pytest.mark.parametrize("rate", [1e-4, 0.7, 30.0, 1e4])
+    def test_counts(self, rate):
+        leaf, law = leaf_of(pc.Poisson("a", rate)), stats.poisson(rate)
+        low, high = math.floor(rate), math.ceil(rate + 3 * math.sqrt(rate))
+        assert leaf.log_interval(low, high + 0.5) == pytest.approx(
+            math.log(law.cdf(high) - law.cdf(low - 1)), rel=1e-9, abs=1e-9
+        )
+        far = high + 100 * math.ceil(math.sqrt(rate))
+        assert (
+            leaf.log_interval(far, math.inf) == pytest.approx(law.logsf(far - 1), rel=1e-9) or law.logsf(far - 1) < -700
+        )
+        assert leaf.log_interval(3.2, 3.8) == -math.inf
+        assert leaf.log_interval(5, 4) == -math.inf
+        assert leaf.moment(2) == pytest.approx(rate + rate**2, rel=1e-12)
+        assert leaf.variance() == rate
+        assert law.pmf(leaf.mode()) >= max(law.pmf(leaf.mode() - 1), law.pmf(leaf.mode() + 1))
+        assert leaf.log_density(-1.0) == leaf.log_density(0.5) == leaf.log_density(math.inf) == -math.inf
+
+    @pytest.mark.parametrize("rate", [1e-3, 1.0, 50.0])
+    def test_densities(self, rate):
+        leaf = leaf_of(pc.Exponential("a", rate))
+        assert leaf.log_density(2 / rate) == pytest.approx(math.log(rate) - 2, rel=1e-14)
+        assert leaf.log_density(-1.0) == leaf.log_density(math.inf) == -math.inf
+        for a, b in [(0.0, 1.0), (0.5, 0.5 + 1e-9), (3.0, math.inf), (500.0, 501.0), (-2.0, 0.1), (2.0, 2.0)]:
+            width = (b / rate - max(a, 0.0) / rate) * rate
+            want = -max(a, 0.0) + math.log(-math.expm1(-width)) if width > 0 else -math.inf
+            assert leaf.log_interval(a / rate, b / rate) == pytest.approx(want, rel=1e-9, abs=1e-9), (a, b)
+        assert leaf.mode() == 0.0
+        assert leaf.moment(0) == 1.0
+        assert leaf.moment(3) == pytest.approx(6 / rate**3, rel=1e-12)
+        assert leaf.expectation(lambda x: math.exp(0.25 * rate * x)) == pytest.approx(4 / 3, rel=1e-10)
+        assert leaf.variance() == pytest.approx(rate**-2, rel=1e-12)
+
+    def test_a_family_without_a_reference_is_named(self):
+        @dataclass(frozen=True)
+        class Own(pc.families.Bernoulli):
+            reference = pc.families.AbstractFamily.reference
+
+        with pytest.raises(pc.CircuitError, match=r"no leaf for .*Own\(\): give the family a method `reference`"):
+            Oracle(pc.Circuit(pc.inputs(Own(), "a", {"probs": 0.5})))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import pcircuits as pc
 from pcircuits.circuit.units import Mix, Outer, Product, Sum, Wiring
+from pcircuits.families import FAMILIES
 from pcircuits.parameters import simplex
 from pcircuits.testing import Enumeration, Oracle
 from pcircuits.testing.drawing import Seeded, draw_circuit, draw_deterministic
@@ -51,14 +52,7 @@ def test_every_kind_of_unit_and_family(some):
         assert sum(isinstance(array, kind) for array in arrays) >= 10, kind
     assert any(isinstance(array, Product) and array.groups is not None for array in arrays)
     families = {type(array.family).__name__ for array in arrays if isinstance(array, pc.Input)}
-    assert families == {
-        "Bernoulli",
-        "Categorical",
-        "DiscretizedLogistic",
-        "DiscretizedNormal",
-        "Indicator",
-        "Normal",
-    }
+    assert families == set(FAMILIES)
     assert {array.weights.value.ndim for array in arrays if isinstance(array, Sum)} == {1, 2, 3}
     assert {array.weights.value.ndim for array in arrays if isinstance(array, Mix)} == {1, 3}
     assert any(array.regions > 1 and array.width > 1 for array in arrays)

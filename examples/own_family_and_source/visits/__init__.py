@@ -1,6 +1,6 @@
 """Visits on the days of a week: a family and a source that the library does not have."""
 
 from visits.decoder import RateDecoder
-from visits.poisson import Poisson
+from visits.zero_inflated_poisson import ZeroInflatedPoisson
 
-__all__ = ["Poisson", "RateDecoder"]
+__all__ = ["RateDecoder", "ZeroInflatedPoisson"]

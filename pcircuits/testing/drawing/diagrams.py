@@ -28,7 +28,7 @@ class _Diagram(Ingredients):
         return known[-1]
 
     def _grow(self, scope: tuple[Variable, ...]) -> Units:
-        gates = [label for label in scope if self.kinds[label] is not None]
+        gates = [label for label in scope if self.kinds[label]]
         if len(scope) == 1 and (not gates or not self.flag()):
             return self.leaves(scope, 1)
         if not gates or (len(scope) > 1 and self.integer(0, 3) == 3):
@@ -38,7 +38,7 @@ class _Diagram(Ingredients):
     def _branch(self, gate: Variable, scope: tuple[Variable, ...]) -> Units:
         """Σ_s w_s · [gate = s] · (a unit of the other variables)."""
         states = self.kinds[gate]
-        assert states is not None
+        assert states
         rest = tuple(label for label in scope if label != gate)
         if self.flag():  # one array of indicators, one dense sum
             indicators: Units = Indicator(gate, list(range(states)))

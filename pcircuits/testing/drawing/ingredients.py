@@ -13,10 +13,9 @@ from torch import Tensor
 
 from pcircuits.circuit.leaves import inputs
 from pcircuits.circuit.units import Input
-from pcircuits.families import Bernoulli, Categorical, DiscretizedLogistic, DiscretizedNormal, Indicator, Normal
-from pcircuits.families.interface import AbstractFamily
+from pcircuits.families import FAMILIES, AbstractFamily
 from pcircuits.parameters import Constraint, Parameter, nonnegative, simplex
-from pcircuits.scope import Variable
+from pcircuits.scope import OPEN_ENDED, REAL, Variable
 from pcircuits.testing.drawing.choices import Choices
 
 __all__ = ["Ingredients", "draw_variables"]
@@ -34,7 +33,7 @@ class Ingredients:
     **Arguments**
 
     - `choices`: where decisions come from.
-    - `kinds`: for each variable its number of states, or None for a density.
+    - `kinds`: for each variable its number of states, 0 for open-ended counts, or None for a density.
     """
 
     def __init__(self, choices: Choices, kinds: dict[Variable, int | None]) -> None:
@@ -79,30 +78,18 @@ class Ingredients:
 
     def leaves(self, scope: Sequence[Variable], width: int) -> Input:
         """One array of input units over variables of one kind, a region for each."""
-        states = self.kinds[scope[0]]
-        assert all(self.kinds[label] == states for label in scope)
-        shape = (len(scope), width)
-        if states is None:
-            spread = 3.0 if self.extreme else 0.7
-            scale = 10.0 ** self.numbers.uniform(-spread, spread, shape)
-            return self._inputs(Normal(), scope, loc=scale * self.numbers.normal(0, 3, shape), scale=scale)
-        if (family := self._finite(states)) == "Indicator":
-            return self._inputs(Indicator(), scope, state=self.numbers.integers(0, states, shape).astype(float))
-        if family == "Bernoulli":
-            probs = self.numbers.uniform(0, 1, shape)
-            edges = self.numbers.integers(0, 2, shape)
-            return self._inputs(Bernoulli(), scope, probs=np.where(self._rarely(shape), edges, probs))
-        if family == "Categorical":
-            value = self._positive((*shape, states)) * self._some_zeros((*shape, states))
-            return self._inputs(Categorical(states), scope, probs=value / value.sum(-1, keepdims=True))
-        discretised = DiscretizedNormal if family == "DiscretizedNormal" else DiscretizedLogistic
-        share = self.one_of([0.0, 0.05])
-        scale = 10.0 ** self.numbers.uniform(-3.0 if self.extreme else -1.0, 0.5, shape)
-        return self._inputs(discretised(states, share), scope, loc=self.numbers.uniform(-0.5, 1.5, shape), scale=scale)
+        kind = self.kinds[scope[0]]
+        assert all(self.kinds[label] == kind for label in scope)
+        states, generator = REAL if kind is None else kind, self.generator()
+        simple_first = sorted(FAMILIES.values(), key=lambda f: f.base == "lebesgue" and not f.positive)
+        options = [list(members) for f in simple_first if (members := f.members(states))]
+        family = self.one_of(self.one_of(options))
+        values = family.examples((len(scope), width), generator, states, self.extreme)
+        return self._inputs(family, scope, **{name: value.numpy() for name, value in values.items()})
 
-    def _finite(self, states: int) -> str:
-        options = ["Categorical", "Indicator", "DiscretizedNormal", "DiscretizedLogistic"]
-        return self.one_of(["Bernoulli", *options] if states == 2 else options)
+    def generator(self) -> torch.Generator:
+        """A generator of torch with a seed of its own."""
+        return torch.Generator().manual_seed(int(self.numbers.integers(2**31)))
 
     def _inputs(self, family: AbstractFamily, scope: Sequence[Variable], **values: Array) -> Input:
         form = self.integer(0, 3)
@@ -148,13 +135,16 @@ class Ingredients:
 def draw_variables(
     choices: Choices, max_variables: int, max_states: int, densities: bool
 ) -> dict[Variable, int | None]:
-    """Labels with their number of states (None: a density), few enough for enumeration."""
+    """Labels with their number of states (0: open-ended, None: a density), few enough for enumeration.
+
+    `densities` is whether there may be variables that cannot be enumerated.
+    """
     count, named = choices.integer(1, max_variables), choices.flag()
     labels: list[Variable] = [f"x{i}" if named else 3 * i - 2 for i in range(count)]
     kinds: dict[Variable, int | None] = {}
     assignments = 1
     for label in labels:
-        states = None
+        states = OPEN_ENDED if choices.integer(0, 3) == 3 else None
         if not (densities and choices.flag()):
             states = min(choices.integer(2, max_states), max(2, MAX_ASSIGNMENTS // assignments))
             assignments *= states

@@ -11,7 +11,7 @@ from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.families import Categorical
 from pcircuits.parameters import Parameter, nonnegative, simplex
-from pcircuits.scope import Variable
+from pcircuits.scope import OPEN_ENDED, Variable
 from pcircuits.structures import (
     CP,
     AbstractLayer,
@@ -56,9 +56,6 @@ class _Layers(Ingredients):
         super().__init__(choices, {})
         self.extreme = extreme
 
-    def generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(int(self.numbers.integers(2**31)))
-
     def graph(self) -> RegionGraph:
         """Any structure over a few variables."""
         which = self.integer(0, 4)
@@ -72,11 +69,11 @@ class _Layers(Ingredients):
         return self.one_of([quad_graph, quad_tree, binary_quad_tree])(*self.one_of(grids))
 
     def leaves_of(self, states: int | None) -> Leaves:
-        """A maker of leaves of one kind: of a density, or of so many states."""
+        """A maker of leaves of one kind: of a density, of open-ended counts, or of so many states."""
 
         def make(variables: Sequence[Variable], width: int, generator: torch.Generator) -> Units:
             self.kinds = dict.fromkeys(variables, states)
-            if states is not None and self.extreme and self.flag():
+            if states and self.extreme and self.flag():
                 units: Units = self._far_apart_leaves(variables, width, states)
             else:
                 units = self.leaves(variables, width)
@@ -108,7 +105,7 @@ def draw_layered(choices: Choices) -> Circuit:
     """
     draw = _Layers(choices, extreme=choices.flag())
     layer = draw.one_of([CP(), Tucker(), _Stacked()])
-    graph, leaves = draw.graph(), draw.leaves_of(draw.one_of([2, 3, None]))
+    graph, leaves = draw.graph(), draw.leaves_of(draw.one_of([2, 3, None, OPEN_ENDED]))
     circuit = layered(graph, leaves, draw.integer(1, 4), layer, draw.integer(1, 2), generator=draw.generator())
     return _reweighted(circuit, draw) if draw.extreme else circuit
 

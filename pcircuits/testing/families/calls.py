@@ -49,7 +49,7 @@ def single_precision(case: Case) -> None:
 
 
 def exponential_form(case: Case) -> None:
-    """Σ_t η_t T_t(x - c) plus the rest is log p(x), about the family's centre and about another."""
+    """Σ_t η_t T_t(x - c) plus the rest and log h(x) is log p(x), about the family's centre and about another."""
     family = case.family
     if not isinstance(family, AbstractExponentialFamily):
         return
@@ -61,6 +61,11 @@ def exponential_form(case: Case) -> None:
         eta, rest = family.natural_parameters(case.parameters, centre)
         size = family.cancellation(case.parameters, centre)
         terms = family.sufficient_statistics(x, centre)
-        total = rest + sum((e * t for e, t in zip(eta, terms, strict=True)), torch.zeros(()).double())
+        size = torch.where(size.isfinite(), size, 0.0)  # infinite where the form must not be taken, for other reasons
+        total = (
+            family.log_base_measure(x)
+            + rest
+            + sum((e * t for e, t in zip(eta, terms, strict=True)), torch.zeros(()).double())
+        )
         lost = 1e-9 + 1e-15 * size.max().item()
         case.close(total, case.log_prob(x), f"the exponential form about {centre.item():.6g}", tolerance=lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -35,7 +36,8 @@ class Case:
             return cls(family, flat, points, torch.ones_like(points))
         mean, deviation = family.raw_moment(1, flat), family.central_second_moment(flat).sqrt()
         z, weights = panels()
-        return cls(family, flat, mean + deviation * z.unsqueeze(-1), weights.unsqueeze(-1) * deviation)
+        start = family.support.least + REACH * deviation if math.isfinite(family.support.least) else mean
+        return cls(family, flat, start + deviation * z.unsqueeze(-1), weights.unsqueeze(-1) * deviation)
 
     @property
     def units(self) -> int:

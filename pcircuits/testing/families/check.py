@@ -12,8 +12,8 @@ __all__ = ["check_family"]
 def check_family(family: AbstractFamily, parameters: Parameters, *, draws: int = 4000, seed: int = 0) -> None:
     """Check every method of a family against sums over its states, or integrals of its density.
 
-    Densities must be smooth, with tails that 40 standard deviations hold; so must the counts of a family without a
-    largest state. A family over several variables is checked under every pattern of what is observed, one missing
+    Densities must be smooth on their support, with tails that 40 standard deviations hold; so must the counts of a family
+    without a largest state. A family over several variables is checked under every pattern of what is observed, one missing
     variable at a time: two or three variables are enough.
 
     **Arguments**

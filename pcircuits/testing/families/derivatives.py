@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -38,6 +39,8 @@ def impossible_values_have_zero_gradients(case: Case) -> None:
     values = [-torch.inf, torch.inf]
     if case.family.base == "counting":
         values += [-1.0, 0.5]
+    if math.isfinite(case.family.support.least):
+        values.append(case.family.support.least - 1.0)
     if case.family.states is not None:
         values += [float(case.family.states), 1e30]
     leaves = {name: value.clone().requires_grad_() for name, value in case.parameters.items()}

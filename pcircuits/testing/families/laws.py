@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import torch
@@ -69,8 +70,10 @@ def mass_of_intervals(case: Case) -> None:
 
 
 def _integral(case: Case, lower: Tensor, upper: Tensor) -> Tensor:
-    """∫ p between bounds (n,), cut off where the points end; 0 where lower >= upper."""
-    lower, upper = torch.maximum(lower, case.points[0]), torch.minimum(upper, case.points[-1])
+    """∫ p between bounds (n,), cut off where the points or the support end; 0 where lower >= upper."""
+    least = case.family.support.least
+    start = case.points[0] if math.isinf(least) else torch.full_like(case.points[0], least)
+    lower, upper = torch.maximum(lower, start), torch.minimum(upper, case.points[-1])
     width = (upper - lower).clamp(min=0.0)
     nodes, weights = (torch.as_tensor(a) for a in np.polynomial.legendre.leggauss(16))
     t = ((torch.arange(400).double().unsqueeze(-1) + 0.5 * (1 + nodes)) / 400).reshape(-1, 1)

@@ -12,10 +12,11 @@ import torch
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.errors import CircuitError
+from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.scope import Variable
 from pcircuits.testing.oracle.arithmetic import log, log_add, log_sum
-from pcircuits.testing.oracle.leaves import Build, Leaf
+from pcircuits.testing.oracle.leaves import Build, Leaf, from_reference
 
 __all__ = ["Graph", "InputNode", "Node", "ProductNode", "SumNode", "unroll"]
 
@@ -218,15 +219,17 @@ def _on_its_simplex(row: Sequence[float], parameter: Parameter) -> list[float]:
 
 def _inputs(array: Input, leaves: Mapping[str, Build]) -> Callable[[int, int], Node]:
     name = type(array.family).__name__
-    if name not in leaves:
+    if name not in leaves and type(array.family).reference is AbstractFamily.reference:
         raise CircuitError(
-            f"the oracle has no leaf for {array.family}: give it as Oracle(circuit, {{{name!r}: build, **LEAVES}})"
+            f"the oracle has no leaf for {array.family}: give the family a method `reference`, or its leaf as "
+            f"Oracle(circuit, {{{name!r}: build, **LEAVES}})"
         )
+    build = leaves.get(name, from_reference)
     values = _sourced(array) if isinstance(array.parameters, Sourced) else _given(array)
 
     def make(r: int, k: int) -> Node:
         of_unit = {parameter: value(r, k) for parameter, value in values.items()}
-        return InputNode(array.variables[r][0], leaves[name](array.family, of_unit))
+        return InputNode(array.variables[r][0], build(array.family, of_unit))
 
     return make
 

@@ -1,20 +1,22 @@
-"""The leaves of the oracle: each family once more, in plain `math` floats, by the textbook."""
+"""The leaves of the oracle: each family once more, in plain `math` floats, by the textbook or by scipy."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.integrate import quad
+from scipy.optimize import minimize_scalar
 
+from pcircuits.families import FAMILIES
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.testing.oracle.arithmetic import log, log_add, log_sub, log_sum, softplus
 
-__all__ = ["LEAVES", "Build", "FiniteLeaf", "Leaf", "NormalLeaf"]
+__all__ = ["LEAVES", "Build", "CountLeaf", "DensityLeaf", "FiniteLeaf", "Leaf", "NormalLeaf", "from_reference"]
 
 Values = Mapping[str, Any]
 """The parameters of one unit: floats, or lists of floats."""
@@ -120,6 +122,105 @@ class NormalLeaf(Leaf):
         )
 
 
+class CountLeaf(Leaf):
+    """A discrete distribution of scipy over integers without a largest, as a table that ends where nothing is left."""
+
+    states = None
+
+    def __init__(self, distribution: Any) -> None:
+        self.distribution = distribution
+        mean, spread = float(distribution.mean()), float(distribution.std())
+        self.first = max(0, math.floor(mean - 40 * spread))
+        states = range(self.first, math.ceil(mean + 40 * spread) + 40)
+        self.log_probs: list[float] = distribution.logpmf(states).tolist()
+
+    def log_density(self, x: float) -> float:
+        return float(self.distribution.logpmf(x)) if math.isfinite(x) else -math.inf
+
+    def log_interval(self, lower: float, upper: float) -> float:
+        """Far in the tails, beyond the table, its first terms: the others are much smaller."""
+        inside = [p for k, p in enumerate(self.log_probs, self.first) if lower <= k <= upper]
+        if inside or not lower <= upper:
+            return log_sum(inside)
+        start, step = (math.ceil(max(lower, 0.0)), 1) if lower > self.first else (math.floor(upper), -1)
+        if not math.isfinite(start):
+            return -math.inf
+        near = range(start, start + 1000 * step, step)
+        return log_sum(float(self.distribution.logpmf(k)) for k in near if max(lower, 0.0) <= k <= upper)
+
+    def mode(self) -> float:
+        return float(self.first + self.log_probs.index(max(self.log_probs)))
+
+    def moment(self, order: int) -> float:
+        return float(self.distribution.moment(order)) if order else 1.0
+
+    def variance(self) -> float:
+        return float(self.distribution.var())
+
+    def expectation(self, f: Callable[[float], float]) -> float:
+        return math.fsum(math.exp(p) * float(f(float(k))) for k, p in enumerate(self.log_probs, self.first))
+
+
+class DensityLeaf(Leaf):
+    """A density of scipy, with its own tails; what scipy has no answer for is found by quadrature and search."""
+
+    states = None
+
+    def __init__(self, distribution: Any) -> None:
+        self.distribution = distribution
+        far = (1e-300, 1e-50, 1e-12, 1e-6, 1e-3, 0.1, 0.3, 0.5)
+        ends = [float(end(share)) for end in (distribution.ppf, distribution.isf) for share in far]
+        ends += [float(end) for end in distribution.support() if math.isfinite(end)]
+        self.ends = sorted(set(ends))
+
+    def log_density(self, x: float) -> float:
+        return float(self.distribution.logpdf(x)) if math.isfinite(x) else -math.inf
+
+    def log_interval(self, lower: float, upper: float) -> float:
+        if not lower < upper:
+            return -math.inf
+        middle = float(self.distribution.median())
+        if lower >= middle:
+            mass = log_sub(float(self.distribution.logsf(lower)), float(self.distribution.logsf(upper)))
+        elif upper <= middle:
+            mass = log_sub(float(self.distribution.logcdf(upper)), float(self.distribution.logcdf(lower)))
+        else:
+            mass = math.log1p(-float(self.distribution.cdf(lower)) - float(self.distribution.sf(upper)))
+        return (
+            mass
+            if mass > math.log(1e-3) or not upper - lower < 4 * self.distribution.std()
+            else self._narrow(lower, upper)
+        )
+
+    def _narrow(self, lower: float, upper: float) -> float:
+        """By Gauss-Legendre nodes, where a difference of tails loses its digits."""
+        middle, half = 0.5 * (lower + upper), 0.5 * (upper - lower)
+        terms = [(self.log_density(middle + half * t), w * half) for t, w in zip(NODES, WEIGHTS, strict=True)]
+        return log_sum(value + math.log(weight) for value, weight in terms if value > -math.inf)
+
+    def mode(self) -> float:
+        """The best of the ends of the support and of a search between quantiles."""
+        low, high = float(self.distribution.ppf(1e-12)), float(self.distribution.isf(1e-12))
+        found = float(minimize_scalar(lambda x: -self.log_density(x), (low, high), bounds=(low, high)).x)
+        ends = [float(end) for end in self.distribution.support() if math.isfinite(end)]
+        return max([*ends, found], key=self.log_density)
+
+    def moment(self, order: int) -> float:
+        return float(self.distribution.moment(order)) if order else 1.0
+
+    def variance(self) -> float:
+        return float(self.distribution.var())
+
+    def expectation(self, f: Callable[[float], float]) -> float:
+        def integrand(x: float) -> float:
+            return float(f(x)) * math.exp(self.log_density(x))
+
+        return math.fsum(
+            quad(integrand, a, b, epsabs=1e-14, epsrel=1e-13, limit=200, full_output=1)[0]
+            for a, b in pairwise(self.ends)
+        )
+
+
 def log_upper_tail(z: float) -> float:
     """log P(Z > z) of a standard normal.
 
@@ -181,20 +282,6 @@ def _bins(family: Any, values: Values, log_mass: Callable[[float, float, float, 
     return FiniteLeaf(table)
 
 
-def _bernoulli(family: Any, values: Values) -> Leaf:
-    p = values["probs"]
-    return FiniteLeaf({0: math.log1p(-p) if p < 1 else -math.inf, 1: log(p)})
-
-
-def _categorical(family: Any, values: Values) -> Leaf:
-    probs: Sequence[float] = values["probs"]
-    return FiniteLeaf({state: log(p) for state, p in enumerate(probs)})
-
-
-def _indicator(family: Any, values: Values) -> Leaf:
-    return FiniteLeaf({int(values["state"]): 0.0})
-
-
 def _normal(family: Any, values: Values) -> Leaf:
     return NormalLeaf(values["loc"], values["scale"])
 
@@ -210,12 +297,26 @@ def _discretized_logistic(family: Any, values: Values) -> Leaf:
 Build = Callable[[AbstractFamily, Values], Leaf]
 """A leaf from a family (for its own numbers, such as `levels`) and the parameters of one unit."""
 
-LEAVES: Mapping[str, Build] = {
-    "Bernoulli": _bernoulli,
-    "Categorical": _categorical,
-    "Indicator": _indicator,
+_TEXTBOOK: dict[str, Build] = {
     "Normal": _normal,
     "DiscretizedNormal": _discretized_normal,
     "DiscretizedLogistic": _discretized_logistic,
 }
+"""What needs more digits in the tails than scipy keeps."""
+
+
+def from_reference(family: AbstractFamily, values: Values) -> Leaf:
+    """The leaf of a family that has a `reference`.
+
+    >>> from pcircuits.families import Poisson
+    >>> from_reference(Poisson(), {"rate": 2.0}).mode()
+    1.0
+    """
+    made = family.reference(values)
+    if isinstance(made, Mapping):
+        return FiniteLeaf(made)
+    return CountLeaf(made) if family.base == "counting" else DensityLeaf(made)
+
+
+LEAVES: Mapping[str, Build] = {name: _TEXTBOOK.get(name, from_reference) for name in FAMILIES}
 """How to build the leaf of a family, by the name of its class."""
