@@ -8,7 +8,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.mass import log_masses
 from pcircuits.circuit.normalise import divide, require_mass_by_parts
 from pcircuits.errors import ScopeError
-from pcircuits.scope import Variable, is_label
+from pcircuits.scope import Variable, as_label, is_label
 
 __all__ = ["marginalize"]
 
@@ -36,7 +36,7 @@ def marginalize(circuit: Circuit, variables: Variable | Iterable[Variable]) -> C
     >>> dry.variables, dry.root.weights.value.tolist(), len(dry.products)
     (('rain',), [0.8, 0.2], 0)
     """
-    labels = [variables] if is_label(variables) else list(variables)  # type: ignore[arg-type]
+    labels = [as_label(label) for label in ([variables] if is_label(variables) else variables)]  # type: ignore[union-attr]
     if unknown := [label for label in dict.fromkeys(labels) if label not in circuit.column_of]:
         raise ScopeError(f"marginalize: {circuit!r} has no variables {unknown}; it has {_some(circuit.variables)}")
     if len(set(labels)) == len(circuit.variables):

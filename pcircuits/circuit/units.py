@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pcircuits.errors import CircuitError, ParameterError, ScopeError
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced, as_parameter, nonnegative, simplex
-from pcircuits.scope import Variable
+from pcircuits.scope import Variable, as_label
 
 if TYPE_CHECKING:
     from pcircuits.circuit.algebra import Combination
@@ -142,7 +142,7 @@ class Input(Units):
         parameters: Mapping[str, Parameter] | Sourced,
     ) -> None:
         self.family = family
-        self.variables = tuple(variables)
+        self.variables = tuple(tuple(as_label(label) for label in labels) for labels in variables)
         for labels in self.variables:
             if len(labels) != family.size or len(set(labels)) != len(labels):
                 raise ScopeError(f"{family} needs {family.size} distinct variables for each region, not {labels}")
