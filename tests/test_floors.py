@@ -11,6 +11,7 @@ FLOORS = {
         [
             "scope",
             "values",
+            "rounding",
             "arguments",
             "evidence",
             "parameters",

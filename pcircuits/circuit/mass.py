@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
-from pcircuits.parameters import Parameter, simplex
+from pcircuits.parameters import Parameter
 
 __all__ = ["log_masses", "log_values", "log_weights"]
 
@@ -26,15 +26,14 @@ def log_values(circuit: Circuit, leaves: Callable[[Input], Tensor]) -> dict[int,
 
 def log_weights(weights: Parameter) -> Tensor:
     """The logs of weights in float64; a simplex is renormalised, as it is when it is compiled."""
-    log = weights.value.to("cpu", torch.float64).log()
-    return torch.log_softmax(log, -1) if weights.constraint is simplex else log
+    return weights.log().cpu()
 
 
 def _combine(array: Units, children: list[Tensor], leaves: Callable[[Input], Tensor]) -> Tensor:
     if isinstance(array, Input):
         return leaves(array)
     if isinstance(array, Constant):
-        return array.value.value.to("cpu", torch.float64).log().expand(array.shape)
+        return array.value.log().cpu().expand(array.shape)
     if isinstance(array, Wiring):
         return _wire(array, children)
     if isinstance(array, Product) and array.groups is not None:

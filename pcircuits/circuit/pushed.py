@@ -63,7 +63,7 @@ class PushedWeights:
 
     def _like(self, old: Parameter, value: Tensor, on_simplex: bool = True) -> Parameter:
         """A parameter named and trained like `old`: the same one whenever `old` is given the same value."""
-        value = value.contiguous()
+        value = value.detach().contiguous()
         digest = hashlib.sha256(value.to("cpu", torch.float64).numpy().tobytes()).digest()
         key = (id(old), digest + repr((tuple(value.shape), value.dtype, on_simplex)).encode())
         if key not in self._made:
