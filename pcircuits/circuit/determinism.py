@@ -68,7 +68,7 @@ class Determinism:
         if isinstance(array, Input):
             return self._input(array)
         if isinstance(array, Constant):
-            positive = (array.value.value > 0).cpu().expand(array.shape).numpy()
+            positive = (array.value.log() > -torch.inf).cpu().expand(array.shape).numpy()
             return [Support({}, row) for row in positive]
         if isinstance(array, Wiring):
             return _wire(array, children)
@@ -105,7 +105,7 @@ class Determinism:
         return out
 
     def _sums(self, array: Sum | Mix, children: list[list[Support]]) -> list[Support]:
-        weights = (array.weights.value > 0).cpu().numpy()
+        weights = (array.weights.log() > -torch.inf).cpu().numpy()
         flags, out = np.ones(array.regions, bool), []
         used = self._circuit.used(array)
         for region in range(array.regions):

@@ -89,3 +89,34 @@ def test_they_are_weights_of_mixtures():
 def test_refused(log, constraint, says):
     with pytest.raises(pc.ParameterError, match=says):
         pc.Parameter.from_log(log, constraint, name="w")
+
+
+def test_files_give_them_back(tmp_path):
+    rare = pc.Parameter.from_log([0.0, -1000.0, -1001.0], pc.simplex, trainable=False, name="rare")
+    far = pc.Parameter.from_log([FAR, [0.0, 1.0, 2.0]], pc.nonnegative)
+    u = pc.Bernoulli("a", [0.1, 0.6, 0.9])
+    circuit = pc.Circuit(pc.concat([u.sum(far), u.sum(rare), u.sum([0.5, 0.25, 0.25])], axis="width").sum([0.5] * 4))
+    pc.save(circuit, tmp_path / "c.pc")
+    again = [array.weights for array in pc.load(tmp_path / "c.pc").sums]
+    for one, two in zip([array.weights for array in circuit.sums], again, strict=True):
+        assert torch.equal(one.value, two.value)
+        assert (one.log_value is None) == (two.log_value is None)
+        assert torch.equal(one.log(), two.log())
+        assert (one.constraint, one.trainable, one.name) == (two.constraint, two.trainable, two.name)
+
+
+def test_an_input_of_a_weight_below_the_smallest_float_is_not_dropped():
+    """Conditioned on a and then on b, the second component of weight exp(-900) is all that is left."""
+    units = pc.Bernoulli("a", 0.5) * pc.Bernoulli("b", [0.0, 0.25]) * pc.Normal("x", [0.0, 5.0], 1.0)
+    circuit = pc.Circuit(pc.mixture(pc.Parameter.from_log([0.0, -900.0], pc.simplex), units))
+    once = pc.condition(circuit, {"a": 1})
+    assert once.root.weights.log().tolist() == pytest.approx([0.0, -900.0], abs=1e-9)
+    assert pc.condition(once, {"b": 1}).compile(dtype=torch.float64).mean().tolist() == [5.0]
+
+
+def test_determinism_sees_them():
+    overlapping = pc.Normal("x", [0.0, 1.0], 1.0)
+    one, both = ([0.0, -math.inf], [0.0, -900.0])
+    for log, deterministic in ((one, True), (both, False)):
+        circuit = pc.Circuit(pc.mixture(pc.Parameter.from_log(log, pc.simplex), overlapping))
+        assert bool(circuit.check().deterministic) is deterministic
