@@ -286,7 +286,7 @@ class Parameter:
     def log(self) -> Tensor:
         """The logarithm in float64, of a simplex normalised over its last axis; from `log_value` where there is one.
 
-        >>> Parameter([0.25, 0.75], simplex).log().exp().tolist()
+        >>> Parameter([0.25, 0.75], nonnegative).log().exp().tolist()
         [0.25, 0.75]
         """
         log = self.value.to(torch.float64).log() if self.log_value is None else self.log_value

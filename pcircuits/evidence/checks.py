@@ -26,7 +26,7 @@ def everywhere(flags: Tensor) -> bool:
 
 def admissible(x: Tensor, variables: Variables, dtype: torch.dtype) -> bool:
     """Whether all values (B, D) are admissible in a model of `dtype`, none of them NaN."""
-    x = x.detach()
+    x = x.detach() if x.requires_grad else x
     nearest = variables.nearest(x, dtype)
     if _functorch.is_functorch_wrapped_tensor(x):
         return everywhere(nearest == x)

@@ -91,6 +91,8 @@ class Evidence:
 
 def _wide_enough(given: torch.dtype, dtype: torch.dtype) -> torch.dtype:
     """A floating dtype that holds `dtype`, and what is given without rounding it, but for integers above 2**53."""
+    if given is dtype:
+        return dtype
     if given.is_floating_point:
         return torch.promote_types(given, dtype)
     return dtype if given in _SMALL_INTEGERS else torch.float64
@@ -112,7 +114,7 @@ def _checked(x: Tensor, observed: Tensor | None, variables: Variables, dtype: to
         return torch.where(observed, x, 0.0), observed
     if observed is None:
         if admissible(x, variables, dtype):
-            return x, torch.ones(x.shape, dtype=torch.bool, device=x.device)
+            return x, torch.ones_like(x, dtype=torch.bool)
         observed = ~x.isnan()
     known = torch.where(observed, x, 0.0)
     refuse(known, variables, dtype, masked)

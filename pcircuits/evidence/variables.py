@@ -56,12 +56,16 @@ class Variables:
 
         Admissible is what `dtype` holds: finite numbers, and of the integers those that it does not round.
         """
-        if all(count == REAL for count in self.states):
+        if self._all_real:
             largest = torch.finfo(dtype).max
             return x.clamp(-largest, largest)
         low, high, real = self._limits(x.device, x.dtype, dtype)
         near = x.floor() if real is None else torch.where(real, x, x.floor())
         return near.clamp(low, high)
+
+    @cached_property
+    def _all_real(self) -> bool:
+        return all(count == REAL for count in self.states)
 
     @cached_property
     def _columns(self) -> dict[Variable, int]:
@@ -79,7 +83,8 @@ class Variables:
         They are kept: every row that is read is compared with them, and making them takes longer than comparing.
         """
         key = device, wide, dtype
-        if key not in self._kept_limits:
+        found = self._kept_limits.get(key)
+        if found is None:
             largest, whole = torch.finfo(dtype).max, exact_integers(dtype)
             low = [-largest if count == REAL else 0 for count in self.states]
             high = [
@@ -88,12 +93,12 @@ class Variables:
             ]
             with torch.inference_mode(False):
                 real = torch.tensor([count == REAL for count in self.states], device=device)
-                self._kept_limits[key] = (
+                found = self._kept_limits[key] = (
                     torch.tensor(low, dtype=wide, device=device),
                     torch.tensor(high, dtype=wide, device=device),
                     real if any(count == REAL for count in self.states) else None,
                 )
-        return self._kept_limits[key]
+        return found
 
     def __reduce__(self) -> tuple[type[Variables], tuple[tuple[Variable, ...], tuple[int, ...]]]:
         """Without the tables that are kept, whose tensors belong to a device."""
