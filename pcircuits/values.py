@@ -69,6 +69,8 @@ def _dense(given: Tensor) -> tuple[Tensor, Tensor | None]:
         raise TypeError(
             "it is a sparse or nested tensor: x.to_dense(), or x.to_padded_tensor(torch.nan), makes it dense"
         )
+    if given.is_meta:
+        raise TypeError("it is on the device 'meta', and holds no data")
     if given.is_complex() or given.is_quantized:
         raise TypeError(f"it is a tensor of {given.dtype}, which are no real numbers")
     return given, mask

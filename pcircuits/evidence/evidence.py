@@ -94,7 +94,7 @@ def _wide_enough(given: torch.dtype, dtype: torch.dtype) -> torch.dtype:
     if given is dtype:
         return dtype
     if given.is_floating_point:
-        return torch.promote_types(given, dtype)
+        return dtype if given.itemsize < 4 else torch.promote_types(given, dtype)
     return dtype if given in _SMALL_INTEGERS else torch.float64
 
 

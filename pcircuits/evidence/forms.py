@@ -31,11 +31,16 @@ def values_and_mask(
     if isinstance(given, Tensor):
         return _of_array(given, columns)
     if isinstance(given, tuple) and len(given) == 2:
-        return _of_pair(given[0], given[1], columns)
+        return _of_pair(given[0], given[1], variables, dtype, device)
     if isinstance(given, Mapping):
         return _of_mapping(given, variables, dtype, device), None
     if (named := named_columns(given, variables)) is not None:
-        return _of_mapping(named, variables, dtype, device), None
+        rows = 1 if named else len(given)  # type: ignore[arg-type]  # a frame without columns has rows all the same
+        return _of_mapping(named, variables, dtype, device, rows), None
+    if isinstance(given, list | tuple) and any(named_columns(row, variables) is not None for row in given):
+        raise EvidenceError(
+            "evidence is a list of rows with names: make one frame of them, as in pandas.DataFrame(rows)"
+        )
     known = isinstance(given, np.ndarray | list | tuple | SupportsToNumpy)
     if not known and not any(hasattr(given, name) for name in ("__array__", "toarray")):
         raise EvidenceError(
@@ -69,7 +74,19 @@ def _shaped(x: Tensor, columns: int) -> Tensor:
     return x
 
 
-def _of_pair(values: object, mask: object, columns: int) -> tuple[Tensor, Tensor]:
+def _of_pair(
+    values: object, mask: object, variables: Variables, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    columns = len(variables.labels)
+    named = [part if isinstance(part, Mapping) else named_columns(part, variables) for part in (values, mask)]
+    if named[0] is not None and named[1] is not None:
+        values, mask = (_of_mapping(part, variables, dtype, device) for part in (named[0], named[1]))
+        mask = _as_bool(mask)
+    elif named[0] is not None or named[1] is not None:
+        raise EvidenceError(
+            f"values and mask have their columns by name, or neither has, {_pair(values, mask)}: frame.notna() is the mask of "
+            "a frame, and frame.to_numpy() is read by position"
+        )
     try:
         x, known = as_values(values)
         observed, all_of_it = as_values(mask)
@@ -90,12 +107,23 @@ def _of_pair(values: object, mask: object, columns: int) -> tuple[Tensor, Tensor
     return x, observed if known is None else observed & _shaped(known, columns).to(x.device)
 
 
+def _as_bool(mask: Tensor) -> Tensor:
+    """A mask whose columns came by name, as numbers: columns that are not there are not observed."""
+    mask = mask.nan_to_num(0.0)
+    return mask.bool() if _is_binary(mask) else mask
+
+
 def _is_binary(mask: Tensor) -> bool:
     return mask.dtype == torch.bool or torch.compiler.is_compiling() or everywhere((mask == 0) | (mask == 1))
 
 
-def _of_mapping(given: Mapping[Any, object], variables: Variables, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Values (B, D) with NaN where nothing is known; the cost is linear in the number of labels."""
+def _of_mapping(
+    given: Mapping[Any, object], variables: Variables, dtype: torch.dtype, device: torch.device, rows: int = 1
+) -> Tensor:
+    """Values (B, D) with NaN where nothing is known; the cost is linear in the number of labels.
+
+    There are `rows` rows where all values are single numbers.
+    """
     columns = [variables.column(label) for label in given]
     if len(set(columns)) != len(columns):
         raise ScopeError(f"the evidence names a variable more than once: {list(given)}")
@@ -105,7 +133,7 @@ def _of_mapping(given: Mapping[Any, object], variables: Variables, dtype: torch.
         raise EvidenceError(
             f"the values have different lengths: {lengths}: give equally many for each variable, or one number"
         )
-    rows = next(iter(lengths.values()), 1)
+    rows = next(iter(lengths.values()), rows)
     wide = reduce(torch.promote_types, (v.dtype for v in values), dtype)
     if not values:
         return torch.full((rows, len(variables.labels)), torch.nan, dtype=wide, device=device)

@@ -117,6 +117,7 @@ def test_evidence_joins():
         ((torch.zeros(2, 3), torch.ones(3) > 0), EvidenceError, "its mask (1, 3): they need the same, (B, 3)"),
         (torch.zeros(3, 2), EvidenceError, "NaN where one is missing; transpose it (x.T)"),
         (torch.zeros(1, 3, dtype=torch.complex64), EvidenceError, "a tensor of torch.complex64, which are no real"),
+        (torch.zeros(1, 3, device="meta"), EvidenceError, "it is on the device 'meta', and holds no data"),
         (torch.zeros(1, 3).to_sparse(), EvidenceError, "it is a sparse or nested tensor: x.to_dense()"),
         (scipy.sparse.csr_array(np.zeros((1, 3))), EvidenceError, "it is sparse: x.toarray() makes"),
         (np.zeros((1, 3), complex), EvidenceError, "its dtype is complex128, which are no real numbers"),

@@ -81,7 +81,7 @@ def test_integers_of_every_width_are_states(dtype, model):
         assert known.observed.all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float8_e5m2, torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_floats_of_every_width(dtype):
     assert read(torch.tensor(ROWS, dtype=dtype), torch.float32).x.tolist() == [[0.5, 0.0, 2.0], [0.0, 1.0, 0.0]]
 

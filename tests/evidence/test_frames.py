@@ -53,6 +53,23 @@ def test_a_missing_number_and_exact_numbers():
     assert read({"t": pd.Series([Decimal("0.5"), None], index=[4, 2])}).x[:, 1].tolist() == [0.5, 0.0]
 
 
+def test_a_frame_with_a_mask():
+    some = FRAME[["t", "wet"]].fillna(9.0)
+    for mask in (
+        FRAME[["t", "wet"]].notna(),
+        FRAME[["wet", "t"]].notna().astype(int),
+        dict(FRAME[["wet", "t"]].notna()),
+    ):
+        assert read((some, mask)).x.tolist() == read(FRAME[["t", "wet"]]).x.tolist()
+        assert read((some, mask)).observed.tolist() == read(FRAME[["t", "wet"]]).observed.tolist()
+    assert read((some, FRAME[["wet"]].notna())).observed.tolist() == [[True, False]] * 4
+
+
+def test_a_frame_without_columns_has_rows():
+    assert read(FRAME[[]]).observed.tolist() == [[False, False]] * 4
+    assert read(FRAME[["t"]].iloc[:0]).rows == 0
+
+
 def test_one_row_of_a_frame_names_its_variables():
     assert read(FRAME[["t", "wet"]].iloc[1]).x.tolist() == [[1.0, 0.2]]
 
@@ -101,6 +118,14 @@ def test_frames_of_other_libraries():
         (pd.DataFrame({"wet": [2]}), EvidenceError, "row 0: 'wet' is 2; it needs an integer in 0..1"),
         (pd.DataFrame({"t": pd.to_datetime(["2020-01-01"])}), EvidenceError, "it holds dates"),
         (FRAME["t"], ScopeError, r"the Series names 0, 1, 2, 3, which .* \{label: series\} gives a column"),
+        ((FRAME[["wet", "t"]], np.ones((4, 2), bool)), EvidenceError, "columns by name, or neither has"),
+        ((np.zeros((4, 2)), FRAME[["wet", "t"]].notna()), EvidenceError, "columns by name, or neither has"),
+        ((FRAME[["t"]].fillna(0), FRAME[["t"]]), EvidenceError, "the mask is bool, or 0 and 1 as integers"),
+        (
+            [row for _, row in FRAME[["t", "wet"]].iterrows()],
+            EvidenceError,
+            r"one frame of them, as in pandas.DataFrame",
+        ),
         ({"id": FRAME["id"]}, ScopeError, "there is no variable 'id'"),
     ],
 )
