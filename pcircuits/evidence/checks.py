@@ -9,17 +9,22 @@ from pcircuits.errors import CircuitError, EvidenceError
 from pcircuits.evidence.variables import Variables, exact_integers
 from pcircuits.scope import OPEN_ENDED, REAL
 
-__all__ = ["admissible", "everywhere", "refuse", "refuse_tracing"]
+__all__ = ["admissible", "everywhere", "is_transformed", "refuse", "refuse_tracing"]
 
 _functorch = torch._C._functorch
 
 
+def is_transformed(x: Tensor) -> bool:
+    """Whether x belongs to a transform of `torch.func`, under which numbers cannot be taken out of it one by one."""
+    return _functorch.is_functorch_wrapped_tensor(x)
+
+
 def everywhere(flags: Tensor) -> bool:
     """Whether all flags are true; within `torch.vmap` and `torch.func.grad`, those of all samples of the batch."""
-    if not _functorch.is_functorch_wrapped_tensor(flags):
+    if not is_transformed(flags):
         return bool(flags.all())
     flag = flags.all()
-    while _functorch.is_functorch_wrapped_tensor(flag):
+    while is_transformed(flag):
         flag = _functorch.get_unwrapped(flag)
     return bool(flag.all())
 
@@ -28,7 +33,7 @@ def admissible(x: Tensor, variables: Variables, dtype: torch.dtype) -> bool:
     """Whether all values (B, D) are admissible in a model of `dtype`, none of them NaN."""
     x = x.detach() if x.requires_grad else x
     nearest = variables.nearest(x, dtype)
-    if _functorch.is_functorch_wrapped_tensor(x):
+    if is_transformed(x):
         return everywhere(nearest == x)
     return torch.equal(nearest, x)
 
@@ -39,7 +44,7 @@ def refuse(x: Tensor, variables: Variables, dtype: torch.dtype, masked: bool) ->
         return
     x = x.detach()
     wrong = variables.nearest(x, dtype) != x
-    if _functorch.is_functorch_wrapped_tensor(wrong):
+    if is_transformed(wrong):
         raise EvidenceError(
             "evidence within torch.vmap holds a value that its variable cannot have: the same call without vmap names it"
         )

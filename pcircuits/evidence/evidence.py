@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import EvidenceError
-from pcircuits.evidence.checks import admissible, refuse, refuse_tracing
+from pcircuits.evidence.checks import admissible, everywhere, is_transformed, refuse, refuse_tracing
 from pcircuits.evidence.forms import values_and_mask
 from pcircuits.evidence.variables import Variables
 
@@ -79,14 +79,22 @@ class Evidence:
         """Both pieces of evidence at once; where both speak of a variable, they must agree."""
         rows = max(self.rows, other.rows) if min(self.rows, other.rows) > 0 else 0
         one, two = self.expand(rows), other.expand(rows)
-        clash = one.observed & two.observed & (one.x != two.x)
-        if bool(clash.any()):
-            row, column = clash.nonzero()[0].tolist()
-            raise EvidenceError(
-                f"row {row} says {variables.labels[column]!r} is {two.x[row, column].item():g}, but the evidence given before "
-                f"says {one.x[row, column].item():g}: leave it missing (NaN), or condition the whole model anew"
-            )
+        if not torch.compiler.is_compiling():
+            agree = ~(one.observed & two.observed) | (one.x == two.x)
+            if not everywhere(agree):
+                raise EvidenceError(_contradiction(one, two, agree, variables))
         return Evidence(torch.where(one.observed, one.x, two.x), one.observed | two.observed)
+
+
+def _contradiction(one: Evidence, two: Evidence, agree: Tensor, variables: Variables) -> str:
+    remedy = "leave it missing (NaN), or condition the whole model anew"
+    if is_transformed(agree):
+        return f"a row contradicts the evidence given before, within torch.vmap or torch.func: {remedy}"
+    row, column = (~agree).nonzero()[0].tolist()
+    return (
+        f"row {row} says {variables.labels[column]!r} is {two.x[row, column].item():g}, but the evidence given before "
+        f"says {one.x[row, column].item():g}: {remedy}"
+    )
 
 
 def _wide_enough(given: torch.dtype, dtype: torch.dtype) -> torch.dtype:

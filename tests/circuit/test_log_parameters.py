@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pcircuits as pc
+from pcircuits.testing.oracle import Oracle
 
 FAR = [-800.0, -801.0, -torch.inf]
 """exp of the first two is 0 in float64."""
@@ -89,6 +90,15 @@ def test_they_are_weights_of_mixtures():
 def test_refused(log, constraint, says):
     with pytest.raises(pc.ParameterError, match=says):
         pc.Parameter.from_log(log, constraint, name="w")
+
+
+def test_the_oracle_takes_them():
+    """log p of a mixture whose weights are below the smallest float, by hand."""
+    u = pc.Bernoulli("a", [0.1, 0.6, 0.9])
+    far = Oracle(pc.Circuit(u.sum(pc.Parameter.from_log(FAR, pc.nonnegative))))
+    assert far.log_prob({"a": 1}) == pytest.approx(-800.0 + math.log(0.1 + 0.6 / math.e), rel=1e-14)
+    rare = Oracle(pc.Circuit(pc.mixture(pc.Parameter.from_log([-math.inf, 0.0, -900.0], pc.simplex), u)))
+    assert rare.log_prob({"a": 1}) == pytest.approx(math.log(0.6), rel=1e-14)
 
 
 def test_files_give_them_back(tmp_path):

@@ -121,6 +121,21 @@ def test_values_are_checked_under_vmap_too():
         torch.vmap(lambda x: read((x, torch.where(x > 0, 2, 1))).x)(bad)
 
 
+def test_evidence_joins_in_transforms():
+    before = read({"c": 1})
+    joined = torch.vmap(lambda x: before.join(read({"x": x}), VARIABLES).x)(
+        torch.tensor([0.5, 1.5], dtype=torch.float64)
+    )
+    assert joined.squeeze(1).tolist() == [[0.5, 1.0], [1.5, 1.0]]
+
+
+@pytest.mark.errors
+def test_contradictions_are_seen_under_vmap_too():
+    before = read({"c": 1})
+    with pytest.raises(EvidenceError, match="a row contradicts the evidence given before, within"):
+        torch.vmap(lambda c: before.join(read({"c": c}), VARIABLES).x)(torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+
 @pytest.mark.errors
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
 def test_tracing_is_refused():
