@@ -6,27 +6,11 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import CircuitError, EvidenceError
+from pcircuits.evidence.transforms import everywhere, is_transformed
 from pcircuits.evidence.variables import Variables, exact_integers
 from pcircuits.scope import OPEN_ENDED, REAL
 
-__all__ = ["admissible", "everywhere", "is_transformed", "refuse", "refuse_tracing"]
-
-_functorch = torch._C._functorch
-
-
-def is_transformed(x: Tensor) -> bool:
-    """Whether x belongs to a transform of `torch.func`, under which numbers cannot be taken out of it one by one."""
-    return _functorch.is_functorch_wrapped_tensor(x)
-
-
-def everywhere(flags: Tensor) -> bool:
-    """Whether all flags are true; within `torch.vmap` and `torch.func.grad`, those of all samples of the batch."""
-    if not is_transformed(flags):
-        return bool(flags.all())
-    flag = flags.all()
-    while is_transformed(flag):
-        flag = _functorch.get_unwrapped(flag)
-    return bool(flag.all())
+__all__ = ["admissible", "refuse", "refuse_tracing"]
 
 
 def admissible(x: Tensor, variables: Variables, dtype: torch.dtype) -> bool:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import EvidenceError
-from pcircuits.evidence.checks import admissible, everywhere, is_transformed, refuse, refuse_tracing
+from pcircuits.evidence.checks import admissible, refuse, refuse_tracing
 from pcircuits.evidence.forms import values_and_mask
+from pcircuits.evidence.transforms import everywhere, is_transformed
 from pcircuits.evidence.variables import Variables
 
 __all__ = ["Evidence"]

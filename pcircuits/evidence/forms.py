@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import EvidenceError, ScopeError
-from pcircuits.evidence.checks import everywhere
 from pcircuits.evidence.frames import SupportsToNumpy, named_columns
+from pcircuits.evidence.transforms import everywhere
 from pcircuits.evidence.variables import Variables
 from pcircuits.scope import Variable
 from pcircuits.values import as_values

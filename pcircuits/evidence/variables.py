@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.errors import CircuitError, ScopeError
+from pcircuits.evidence.transforms import is_transformed
 from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_label
 
 __all__ = ["Variables", "exact_integers", "shown"]
@@ -93,11 +94,14 @@ class Variables:
             ]
             with torch.inference_mode(False):
                 real = torch.tensor([count == REAL for count in self.states], device=device)
-                found = self._kept_limits[key] = (
+                found = (
                     torch.tensor(low, dtype=wide, device=device),
                     torch.tensor(high, dtype=wide, device=device),
                     real if any(count == REAL for count in self.states) else None,
                 )
+            # Tensors made inside of a transform, or of a mode of fake tensors, are of no use outside of it.
+            if type(real) is Tensor and not is_transformed(real):
+                self._kept_limits[key] = found
         return found
 
     def __reduce__(self) -> tuple[type[Variables], tuple[tuple[Variable, ...], tuple[int, ...]]]:

@@ -1,11 +1,14 @@
 """Evidence in graphs: autograd, function transforms, torch.compile and torch.export."""
 
+import contextlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import pcircuits as pc
 from pcircuits.errors import CircuitError, EvidenceError
@@ -110,6 +113,21 @@ def test_function_transforms():
         assert torch.equal(found, 2 * full)
     rows = torch.vmap(torch.func.grad(lambda x: (read(x).x ** 2).sum()))(ROWS)
     assert torch.equal(rows, 2 * ROWS.nan_to_num(0.0))
+
+
+def test_nothing_is_kept_from_inside_a_transform_or_a_mode():
+    full, fresh = torch.tensor([[0.5, 2.0]]), Variables(("x", "c"), (-1, 3))
+    cpu = torch.device("cpu")
+    torch.func.grad(lambda x: Evidence.read(x, fresh, torch.float32, cpu).x.sum())(full)
+    with FakeTensorMode(), contextlib.suppress(RuntimeError):  # a fake tensor has no values to check
+        Evidence.read(torch.zeros(1, 2), fresh, torch.float32, cpu)
+    assert Evidence.read(full, fresh, torch.float32, cpu).x.tolist() == [[0.5, 2.0]]
+    with torch.inference_mode():
+        Evidence.read(full.double(), fresh, torch.float64, cpu)
+    assert not any(limit.is_inference() for limits in fresh._kept_limits.values() for limit in limits)
+    copied = pickle.loads(pickle.dumps(fresh))
+    assert copied == fresh
+    assert not copied._kept_limits
 
 
 @pytest.mark.errors
