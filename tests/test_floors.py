@@ -8,7 +8,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "pcircuits": [
-        ["scope", "evidence", "parameters", "errors", "files", "devices", "memory", "_version"],
+        [
+            "scope",
+            "values",
+            "rounding",
+            "arguments",
+            "evidence",
+            "parameters",
+            "errors",
+            "files",
+            "devices",
+            "memory",
+            "_version",
+        ],
         ["families"],
         ["circuit"],
         ["program"],

@@ -118,7 +118,7 @@ class Division:
         shape = (len(live), array.width)
         values = [self._log_values(c, r).expand(shape) for c, r in zip(array.children, rows, strict=True)]
         weights = self._weights.mix(array.weights, torch.stack(values, -1), live)
-        alive = (weights.value > 0).reshape(-1, len(children)).any(0).nonzero().flatten().tolist()
+        alive = (weights.log() > -torch.inf).reshape(-1, len(children)).any(0).nonzero().flatten().tolist()
         inputs = [children[a].regions(rows[a]) for a in alive]
         if len(alive) == 1:
             return _widened(inputs[0], shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from pcircuits.devices import available_device
@@ -58,6 +59,9 @@ class FitSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "seed"):
+            if isinstance(value := getattr(self, name), np.integer):
+                object.__setattr__(self, name, int(value))  # settings are written as JSON
         self._require(_whole(self.epochs), "epochs", "an integer, at least 1")
         self._require(_whole(self.batch_size), "batch_size", "an integer, at least 1")
         self._require(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")

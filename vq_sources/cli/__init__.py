@@ -1,5 +1,6 @@
 """The command `vq-circuit`: from images to a circuit that answers any query, from a terminal."""
 
+import io
 import sys
 
 __all__ = ["main"]
@@ -15,4 +16,8 @@ def main() -> None:
         sys.exit(1)
     from vq_sources.cli.app import app
 
+    # What is printed has signs such as × and −; a terminal, or a file, that cannot hold one gets a ? in its place.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app(prog_name="vq-circuit")

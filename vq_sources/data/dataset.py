@@ -68,6 +68,10 @@ class Dataset:
 
 def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
     """Raise `DataError` unless `labels` are integers (rows,) in 0..num_classes−1."""
+    if not isinstance(labels, Tensor):
+        raise DataError(
+            f"labels must be a tensor of integers, not {type(labels).__name__}: torch.as_tensor(labels) makes it"
+        )
     if labels.shape != (rows,) or labels.is_floating_point():
         raise DataError(f"labels must be integers of shape ({rows},), not {labels.dtype} {tuple(labels.shape)}")
     outside = (labels < 0) | (labels >= num_classes)
