@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 
 import pcircuits as pc
 from pcircuits.errors import FileFormatError, ParameterError
+from pcircuits.families import AbstractFamily
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
 from vq_sources.models.config import VQVAEConfig
 from vq_sources.models.files import Architectures, config_from_dict, config_of
 from vq_sources.models.vqvae import VQVAE
-from vq_sources.protocols import VQSource, check_codes
+from vq_sources.protocols import VQDecoder, check_codes
 from vq_sources.quantizers.seeding import seeded
 
 __all__ = ["DecoderSource", "Weights", "distil", "load_circuit"]
@@ -29,40 +31,49 @@ Weights = Literal["uniform", "prior", "bound"]
 class DecoderSource(nn.Module):
     """The decoder of a VQ model as a source of leaf parameters: column n is decoded from code n when it is asked for.
 
+    A circuit never changes, so the decoder is copied once, here: training the model on changes no circuit. A model that
+    has `decoder_alone()` (see `vq_sources.protocols.VQDecoder`) is copied without what the likelihood does not need.
+
     **Arguments**
 
-    - `model`: a VQ model that is an `nn.Module`; it is kept, and trained if the compiled circuit is.
-    - `codes`: (N, P) int64.
+    - `model`: a VQ model that is an `nn.Module`; a copy is kept, in evaluation mode.
+    - `codes`: (N, P) int64; likewise.
 
-    **Raises** `ParameterError` for a model that is no module or lacks what `VQSource` asks for, `DataError` for codes that
-    do not fit it.
+    **Raises** `ParameterError` for a model that is no module or lacks what `VQDecoder` asks for, `DataError` for codes
+    that do not fit it.
     """
 
     architectures: ClassVar[Architectures] = {"VQVAE": (VQVAEConfig, VQVAE)}
+    families: ClassVar[tuple[type[AbstractFamily], ...]] = ()
+    """Families of the user's that models from files may have."""
     codes: Tensor
 
     def __init__(self, model: nn.Module, codes: Int64[Tensor, "N P"]) -> None:
         super().__init__()
-        if not isinstance(model, nn.Module) or not isinstance(model, VQSource):
+        if not isinstance(model, nn.Module) or not isinstance(model, VQDecoder):
             raise ParameterError(
-                f"a source of a circuit is an nn.Module with the attributes of vq_sources.protocols.VQSource, and "
+                f"a source of a circuit is an nn.Module with the attributes of vq_sources.protocols.VQDecoder, and "
                 f"{type(model).__name__} is not: distil with eager=True keeps the parameters instead"
             )
         check_codes(codes, model.cardinalities)
-        self.model = model
-        self.register_buffer("codes", codes)
+        alone = getattr(model, "decoder_alone", None)
+        self.is_alone = callable(alone)
+        self.model: nn.Module = copy.deepcopy(alone() if callable(alone) else model).eval()
+        self.register_buffer("codes", codes.clone())
 
     def parameters_for(self, columns: Int64[Tensor, " n"]) -> dict[str, Tensor]:
         """The parameters of every pixel under the chosen codes, each (D, n)."""
-        assert isinstance(self.model, VQSource)
+        assert isinstance(self.model, VQDecoder)
         return {name: value.T for name, value in self.model.likelihood(self.codes[columns]).items()}
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` needs: the model's architecture, and how many codes there are."""
+        assert isinstance(self.model, VQDecoder)
         return {
             "architecture": type(self.model).__name__,
-            "config": config_of(self.model),
+            "config": config_of(self.model, types=(type(self.model.family),)),
             "codes": list(self.codes.shape),
+            "decoder_alone": self.is_alone,
         }
 
     @classmethod
@@ -77,12 +88,15 @@ class DecoderSource(nn.Module):
             )
         config_class, build = cls.architectures[name]
         with seeded(torch.Generator().manual_seed(0)):
-            model = build(config_from_dict(config_class, config["config"]))
-        return cls(model.eval(), torch.zeros(tuple(config["codes"]), dtype=torch.int64))
+            model = build(config_from_dict(config_class, config["config"], cls.families))
+        source = cls(model, torch.zeros(tuple(config["codes"]), dtype=torch.int64))
+        if not config.get("decoder_alone", False):  # older files hold the encoder too
+            source.model, source.is_alone = model.eval(), False
+        return source
 
 
 def distil(
-    source: VQSource,
+    source: VQDecoder,
     codes: CodeSet,
     weights: Weights | Float[Tensor, "..."] = "uniform",
     *,
@@ -97,14 +111,15 @@ def distil(
 
     **Arguments**
 
-    - `source`: the VQ model.
+    - `source`: the VQ model, or its decoder: anything with `likelihood(codes)` (see `vq_sources.protocols.VQDecoder`).
     - `codes`: N distinct codes with their log-probabilities under a prior.
     - `weights`: a name as above; or w_n >= 0 itself, (N,), or (C, N) with a root for each of C classes. Weights that
       sum to 1 stay so in training.
     - `classes`: one root for each class, from `codes.log_joint`: "prior" gives p(x | c) on the set, "bound" gives lower
       bounds of p(x, c).
-    - `eager`: decode once, and keep 2·N·D parameters that can be trained freely; by default the decoder stays the
-      source of all parameters, and trains as a whole.
+    - `eager`: decode once, and keep 2·N·D parameters that can be trained freely; by default a copy of the decoder is
+      the source of all parameters, and trains as a whole. Either way the circuit is of the model as it is now: training
+      the model on does not change it.
 
     **Raises** `ParameterError` for weights that do not fit, `SelectionError` for `classes` without `log_joint`,
     `DataError` for codes of another grid.
@@ -175,11 +190,12 @@ def load_circuit(
     **Arguments**
 
     - `path`: what `pcircuits.save` wrote.
-    - `types`: further families and sources of the user's.
+    - `types`: families of the user's, also those of a VQ model's pixels, and further sources.
     - `architectures`: VQ models of the user's: name of the class to (class of its config, constructor from a config).
 
     **Raises** `FileFormatError` as `pcircuits.load`.
     """
     known = {**DecoderSource.architectures, **(architectures or {})}
-    source = type("DecoderSource", (DecoderSource,), {"architectures": known}) if architectures else DecoderSource
-    return pc.load(path, types=(source, *types))
+    families = tuple(cls for cls in types if isinstance(cls, type) and issubclass(cls, AbstractFamily))
+    source = type("DecoderSource", (DecoderSource,), {"architectures": known, "families": families})
+    return pc.load(path, types=(source if architectures or families else DecoderSource, *types))

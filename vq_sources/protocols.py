@@ -11,12 +11,12 @@ from torch import Tensor
 from pcircuits.families.interface import AbstractUnivariate
 from vq_sources.errors import DataError
 
-__all__ = ["VQSource", "check_codes", "check_images"]
+__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images"]
 
 
 @runtime_checkable
-class VQSource(Protocol):
-    """A teacher p(x | z) over images of D = H·W pixels with P = h·w discrete latents z.
+class VQDecoder(Protocol):
+    """p(x | z) of images of D = H·W pixels given P = h·w discrete latents z: what a circuit is distilled from.
 
     p(x | z) = Π_v family(x_v; likelihood(z)_v).
 
@@ -26,6 +26,10 @@ class VQSource(Protocol):
 
     Laws: `likelihood` does not depend on the mode (train or eval) nor, beyond rounding, on how codes are chunked; it is
     differentiable in the source's weights.
+
+    A circuit takes a copy of the decoder. A module that holds more than its `likelihood` needs, such as an encoder, may
+    offer a method `decoder_alone() -> nn.Module`, which returns a module with the same answers and without the rest; it
+    may share its weights with the model, because the circuit copies it.
     """
 
     @property
@@ -53,12 +57,17 @@ class VQSource(Protocol):
         """L: pixels are integers 0..L−1."""
         ...
 
-    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
-        """The codes of images, int64."""
-        ...
-
     def likelihood(self, codes: Integer[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
         """The family's parameters of every pixel given codes."""
+        ...
+
+
+@runtime_checkable
+class VQSource(VQDecoder, Protocol):
+    """A vector-quantised model: a decoder p(x | z), and the codes z of images."""
+
+    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
+        """The codes of images, int64."""
         ...
 
 
