@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 import pcircuits as pc
 from pcircuits.errors import FileFormatError, ParameterError
 from pcircuits.families import AbstractFamily
+from pcircuits.parameters import Constraint
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
 from vq_sources.models.config import VQVAEConfig
@@ -100,7 +102,7 @@ def distil(
     codes: CodeSet,
     weights: Weights | Float[Tensor, "..."] = "uniform",
     *,
-    classes: bool = False,
+    classes: bool | Sequence[int] = False,
     eager: bool = False,
 ) -> pc.Circuit:
     """A circuit from a VQ model and codes: c(x) = Σ_n w_n Π_v p(x_v | z_n).
@@ -115,14 +117,15 @@ def distil(
     - `codes`: N distinct codes with their log-probabilities under a prior.
     - `weights`: a name as above; or w_n >= 0 itself, (N,), or (C, N) with a root for each of C classes. Weights that
       sum to 1 stay so in training.
-    - `classes`: one root for each class, from `codes.log_joint`: "prior" gives p(x | c) on the set, "bound" gives lower
-      bounds of p(x, c).
+    - `classes`: True for one root for each class, from `codes.log_joint`, or the classes to make roots for, in their
+      order: "prior" gives p(x | c) on the set, "bound" gives lower bounds of p(x, c), which are 0 for a class of
+      probability zero.
     - `eager`: decode once, and keep 2·N·D parameters that can be trained freely; by default a copy of the decoder is
       the source of all parameters, and trains as a whole. Either way the circuit is of the model as it is now: training
       the model on does not change it.
 
-    **Raises** `ParameterError` for weights that do not fit, `SelectionError` for `classes` without `log_joint`,
-    `DataError` for codes of another grid.
+    **Raises** `ParameterError` for weights that do not fit, `SelectionError` for `classes` without `log_joint`, unknown
+    classes, and p(x | c) of a class that has probability zero on the set; `DataError` for codes of another grid.
 
     **Source** "Distillation of a tractable model from the VQ-VAE", arXiv 2509.01400, equation (2).
 
@@ -152,23 +155,70 @@ def distil(
     return pc.Circuit(pixels.prod().sum(_weights(codes, weights, classes)), variables=list(variables))
 
 
-def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool) -> pc.Parameter:
+def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence[int]) -> pc.Parameter:
     """The weights of the sum, (N,) or (C, N)."""
     if isinstance(weights, Tensor):
+        if not isinstance(classes, bool):
+            raise ParameterError("weights that are a tensor have a row for each root: leave classes out")
         return _given(weights, len(codes))
-    if classes and codes.log_joint is None:
-        raise SelectionError("a root for each class needs codes.log_joint: choose codes by a class-conditional prior")
-    log = codes.log_joint.T if classes and codes.log_joint is not None else codes.log_weights
+    if classes is False:
+        log, chosen = codes.log_weights, list[int]()
+    else:
+        log, chosen = _of_classes(codes, classes)
     log = log.detach().to(torch.float64).cpu()
     if weights == "uniform":
         return pc.Parameter(
             torch.full(log.shape, 1 / len(codes), dtype=torch.float64), pc.simplex, name="the weights 1/N"
         )
     if weights == "prior":
-        return pc.Parameter(torch.softmax(log, -1), pc.simplex, name="the weights p(z)")
+        _refuse_impossible(log, chosen)
+        return _from_log(torch.log_softmax(log, -1), pc.simplex)
     if weights == "bound":
-        return pc.Parameter(log.exp(), pc.nonnegative, name="the weights p(z)")
+        return _from_log(log, pc.nonnegative)
     raise ParameterError(f'weights are "uniform", "prior", "bound" or a tensor, not {weights!r}')
+
+
+def _from_log(log: Float64[Tensor, "..."], constraint: Constraint) -> pc.Parameter:
+    """Weights from their logarithms, because p(z) of a large grid is below the smallest float."""
+    from_log = getattr(pc.Parameter, "from_log", None)
+    made: pc.Parameter = (
+        pc.Parameter(log.exp(), constraint, name="the weights p(z)") if from_log is None else from_log(log, constraint)
+    )
+    return made
+
+
+def _of_classes(codes: CodeSet, classes: bool | Sequence[int]) -> tuple[Float64[Tensor, "C N"], list[int]]:
+    """log p(c, z) of the chosen classes, and which these are."""
+    if codes.log_joint is None:
+        raise SelectionError("a root for each class needs codes.log_joint: choose codes by a class-conditional prior")
+    count = codes.log_joint.shape[1]
+    if isinstance(classes, bool):
+        return codes.log_joint.T, list(range(count))
+    try:
+        chosen = [operator.index(c) for c in classes]
+    except TypeError as error:
+        raise SelectionError(f"classes is True, False or a list of integers, not {classes!r}") from error
+    wrong = [c for i, c in enumerate(chosen) if not 0 <= c < count or c in chosen[:i]]
+    if wrong or not chosen:
+        what = f"{wrong[0]} is unknown, or there twice" if wrong else "there are none"
+        raise SelectionError(f"classes are distinct integers in 0..{count - 1}, at least one; in {chosen} {what}")
+    return codes.log_joint[:, chosen].T, chosen
+
+
+def _refuse_impossible(log: Float64[Tensor, "..."], classes: list[int]) -> None:
+    """Raise where p(z) cannot be renormalised on the set, because it is zero on all of it."""
+    possible = (log > -torch.inf).any(-1)
+    if bool(possible.all()):
+        return
+    if not classes:
+        raise SelectionError('every code of the set has probability zero under the prior: choose weights="uniform"')
+    absent = [c for c, there in zip(classes, possible.tolist(), strict=True) if not there]
+    present = [c for c in classes if c not in absent]
+    raise SelectionError(
+        f"class{'es' if len(absent) > 1 else ''} {', '.join(map(str, absent))} cannot have a root p(x | c): every code of the "
+        f"set has probability zero there, as for a class without training images. Pass classes={present}, or take "
+        'weights="bound", whose root p(x, c) is zero'
+    )
 
 
 def _given(weights: Tensor, count: int) -> pc.Parameter:
@@ -177,7 +227,11 @@ def _given(weights: Tensor, count: int) -> pc.Parameter:
             f"weights of {count} codes have shape {tuple(weights.shape)}; they need ({count},) or (C, {count})"
         )
     value = weights.detach().cpu()
-    level = bool(((value.sum(-1) - 1).abs() < 1e-6).all())
+    if value.is_complex():
+        raise ParameterError(f"the weights of codes are real numbers, not {value.dtype}")
+    slack = max(1e-6, pc.simplex.tolerance(value)) if value.is_floating_point() else 0.0
+    value = value.double()
+    level = bool(((value.sum(-1) - 1).abs() <= slack).all())
     value = value / value.sum(-1, keepdim=True) if level else value
     return pc.Parameter(value, pc.simplex if level else pc.nonnegative, name="the weights of the codes")
 
