@@ -10,7 +10,15 @@ from vq_sources.data import Dataset, dequantise, load
 from vq_sources.distil import DecoderSource, distil, load_circuit
 from vq_sources.errors import ConfigError, DataError, QuantizerError, SelectionError
 from vq_sources.fitting import encode, fit
-from vq_sources.models import VQVAE, VQVAEConfig, codebook_report, load_model, save_model
+from vq_sources.models import (
+    VQVAE,
+    VQVAEConfig,
+    codebook_report,
+    config_from_dict,
+    config_to_dict,
+    load_model,
+    save_model,
+)
 from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN, PixelCNNConfig
 from vq_sources.protocols import VQSource
 
@@ -32,6 +40,8 @@ __all__ = [
     "VQSource",
     "VQVAEConfig",
     "codebook_report",
+    "config_from_dict",
+    "config_to_dict",
     "dequantise",
     "distil",
     "encode",

@@ -11,7 +11,7 @@ from torch import Tensor
 from pcircuits.families.interface import AbstractUnivariate
 from vq_sources.errors import DataError
 
-__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images"]
+__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images", "check_labels", "check_tensor"]
 
 
 @runtime_checkable
@@ -71,10 +71,21 @@ class VQSource(VQDecoder, Protocol):
         ...
 
 
+def check_tensor(values: object, name: str) -> None:
+    """Raise `DataError` unless `values` are a tensor; `name` says what they are."""
+    if not isinstance(values, Tensor):
+        raise DataError(
+            f"{name} must be a tensor of integers, not {type(values).__name__}: torch.as_tensor(...) makes one"
+        )
+    if values.layout is not torch.strided:
+        raise DataError(f"{name} must be a dense tensor, not one of layout {values.layout}: convert it with to_dense()")
+
+
 def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> None:
     """Raise `DataError` unless `images` are integers (B, H, W) in 0..levels−1."""
+    check_tensor(images, "images")
     height, width = data_shape
-    if images.ndim != 3 or tuple(images.shape[1:]) != data_shape:
+    if images.ndim != 3 or tuple(images.shape[1:]) != tuple(data_shape):
         raise DataError(f"images must have shape (B, {height}, {width}), not {tuple(images.shape)}")
     _check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
     wide = images.long()  # of uint8, 256 would be 0
@@ -89,6 +100,7 @@ def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> No
 
 def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
     """Raise `DataError` unless `codes` are integers (N, P), each below its position's cardinality."""
+    check_tensor(codes, "codes")
     positions = len(cardinalities)
     if codes.ndim != 2 or codes.shape[1] != positions:
         raise DataError(f"codes must have shape (N, {positions}), one column per position, not {tuple(codes.shape)}")
@@ -100,6 +112,23 @@ def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
         raise DataError(
             f"row {n} has the code {int(codes[n, position])} at position {position}: "
             f"codes there must be in 0..{cardinalities[position] - 1}"
+        )
+
+
+def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
+    """Raise `DataError` unless `labels` are integers (rows,) in 0..num_classes−1."""
+    check_tensor(labels, "labels")
+    if labels.shape != (rows,):
+        raise DataError(
+            f"labels must be int64 of shape ({rows},), one for each row, not {labels.dtype} {tuple(labels.shape)}"
+        )
+    _check_integers(labels, "labels", "convert them with labels.long()")
+    outside = (labels.long() < 0) | (labels.long() >= num_classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        found = int(labels[row])
+        raise DataError(
+            f"label {row} is {found}: labels must be in 0..{num_classes - 1}, and label {found} is not one of the classes"
         )
 
 
