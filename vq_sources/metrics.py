@@ -11,11 +11,22 @@ from torch import Tensor, nn
 
 import pcircuits as pc
 from pcircuits.queries.compiled import Queries
+from pcircuits.scope import REAL
 from vq_sources.data.pixels import dequantise, scale
 from vq_sources.errors import DataError
 from vq_sources.protocols import check_images, check_tensor
 
-__all__ = ["Inpainting", "Sizes", "bin_bounds", "continuous_bpd", "discrete_bpd", "inpaint", "observations", "sizes"]
+__all__ = [
+    "Inpainting",
+    "Sizes",
+    "bin_bounds",
+    "continuous_bpd",
+    "counts_pixels",
+    "discrete_bpd",
+    "inpaint",
+    "observations",
+    "sizes",
+]
 
 
 def observations(
@@ -38,7 +49,7 @@ def observations(
     """
     _check(images, levels)
     flat = images.flatten(1)
-    if _counts(circuit):
+    if counts_pixels(circuit):
         return flat.to(torch.get_default_dtype())
     return dequantise(flat, levels, torch.Generator().manual_seed(seed))
 
@@ -64,7 +75,7 @@ def continuous_bpd(
     >>> round(continuous_bpd(wide, torch.zeros(1, 2, 2, dtype=torch.int64), levels=4), 3)  # log2(4 · 1000 · √2π)
     13.292
     """
-    if _counts(model.circuit):
+    if counts_pixels(model.circuit):
         return None
     with torch.no_grad():
         log_prob = model.log_prob(observations(model.circuit, images, levels, seed))
@@ -86,7 +97,7 @@ def discrete_bpd(model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], leve
     3.0
     """
     with torch.no_grad():
-        if _counts(model.circuit):
+        if counts_pixels(model.circuit):
             return _bits(model.log_prob(observations(model.circuit, images, levels)), images)
         _check(images, levels)
         lower, upper = bin_bounds(images.flatten(1), levels)
@@ -125,8 +136,21 @@ def _require_some(images: Tensor) -> None:
         raise DataError("there are no images to average over: give at least one")
 
 
-def _counts(circuit: pc.Circuit) -> bool:
-    return circuit.inputs[0].family.base == "counting"
+def counts_pixels(circuit: pc.Circuit) -> bool:
+    """Whether the variables of a circuit are pixels as integers, and not points of their bins.
+
+    **Raises** `DataError` where some are the one and some the other: images are rows of one kind.
+
+    >>> counts_pixels(pc.Circuit(pc.Normal(range(4), 0.5, 1.0).prod()))
+    False
+    """
+    integers = [states != REAL for states in circuit.states]
+    if any(integers) and not all(integers):
+        whole, real = circuit.variables[integers.index(True)], circuit.variables[integers.index(False)]
+        raise DataError(
+            f"the circuit's variable {whole!r} is an integer and {real!r} a real number: images have pixels of one kind"
+        )
+    return integers[0]
 
 
 @dataclass(frozen=True)
@@ -183,7 +207,7 @@ def inpaint(
     given = model.given((x, each.flatten(1)))
     mean, drawn = given.mean(), given.sample(samples, generator)
     bits_each = 0.0 - float(given.log_prob(x).detach().double().sum()) / math.log(2) / int((~each).sum())
-    if _counts(circuit):
+    if counts_pixels(circuit):
         mean, drawn = ((value + 0.5) / levels for value in (mean, drawn))
     else:
         bits_each += math.log2(levels)
