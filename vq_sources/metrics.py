@@ -14,7 +14,7 @@ from pcircuits.queries.compiled import Queries
 from pcircuits.scope import REAL
 from vq_sources.data.pixels import dequantise, scale
 from vq_sources.errors import DataError
-from vq_sources.protocols import check_images, check_tensor
+from vq_sources.protocols import check_images, check_integers, check_tensor
 
 __all__ = [
     "Inpainting",
@@ -114,6 +114,7 @@ def bin_bounds(pixels: Int64[Tensor, "B D"], levels: int) -> tuple[Float[Tensor,
     >>> lower.tolist(), upper.tolist()
     ([[-inf, 0.25, 0.75]], [[0.25, 0.5, inf]])
     """
+    check_integers(pixels, "pixels", "bins are those of integers")
     lower, upper = pixels.double() / levels, (pixels.double() + 1) / levels
     return lower.masked_fill(pixels == 0, -torch.inf), upper.masked_fill(pixels == levels - 1, torch.inf)
 
@@ -195,7 +196,7 @@ def inpaint(
     image, and without images.
 
     >>> fair = pc.Circuit(pc.Categorical(range(2), torch.full((2, 1, 4), 1 / 4)).prod()).compile()
-    >>> inpaint(fair, torch.tensor([[[3, 0]]]), torch.tensor([[True, False]]), levels=4).conditional_bits
+    >>> round(inpaint(fair, torch.tensor([[[3, 0]]]), torch.tensor([[True, False]]), levels=4).conditional_bits, 6)
     2.0
     """
     _check(images, levels)

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from pcircuits.families.interface import AbstractUnivariate
 from vq_sources.errors import DataError
+from vq_sources.plain_numbers import whole_number
 
-__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images", "check_labels", "check_tensor"]
+__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images", "check_integers", "check_labels", "check_tensor"]
 
 
 @runtime_checkable
@@ -81,13 +82,21 @@ def check_tensor(values: object, name: str) -> None:
         raise DataError(f"{name} must be a dense tensor, not one of layout {values.layout}: convert it with to_dense()")
 
 
+def check_integers(values: Tensor, name: str, remedy: str) -> None:
+    """Raise `DataError` unless `values` are a tensor of integers; `remedy` says what to do else."""
+    check_tensor(values, name)
+    if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
+        raise DataError(f"{name} must be integers, not {values.dtype}: {remedy}")
+
+
 def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> None:
     """Raise `DataError` unless `images` are integers (B, H, W) in 0..levels−1."""
     check_tensor(images, "images")
+    levels = whole_number(levels, "levels", 1)
     height, width = data_shape
     if images.ndim != 3 or tuple(images.shape[1:]) != tuple(data_shape):
         raise DataError(f"images must have shape (B, {height}, {width}), not {tuple(images.shape)}")
-    _check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
+    check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
     wide = images.long()  # of uint8, 256 would be 0
     outside = (wide < 0) | (wide >= levels)
     if bool(outside.any()):
@@ -104,7 +113,7 @@ def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
     positions = len(cardinalities)
     if codes.ndim != 2 or codes.shape[1] != positions:
         raise DataError(f"codes must have shape (N, {positions}), one column per position, not {tuple(codes.shape)}")
-    _check_integers(codes, "codes", "convert them with codes.long()")
+    check_integers(codes, "codes", "convert them with codes.long()")
     wide = codes.long()
     outside = (wide < 0) | (wide >= wide.new_tensor(cardinalities))
     if bool(outside.any()):
@@ -122,7 +131,7 @@ def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
         raise DataError(
             f"labels must be int64 of shape ({rows},), one for each row, not {labels.dtype} {tuple(labels.shape)}"
         )
-    _check_integers(labels, "labels", "convert them with labels.long()")
+    check_integers(labels, "labels", "convert them with labels.long()")
     outside = (labels.long() < 0) | (labels.long() >= num_classes)
     if bool(outside.any()):
         row = int(outside.nonzero()[0])
@@ -130,8 +139,3 @@ def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
         raise DataError(
             f"label {row} is {found}: labels must be in 0..{num_classes - 1}, and label {found} is not one of the classes"
         )
-
-
-def _check_integers(values: Tensor, name: str, remedy: str) -> None:
-    if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
-        raise DataError(f"{name} must be integers, not {values.dtype}: {remedy}")

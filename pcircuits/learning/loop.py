@@ -92,7 +92,11 @@ def fit(
     >>> round(line(torch.ones(1, 1)).item(), 1)
     3.0
     """
-    settings = settings or FitSettings()
+    settings = FitSettings() if settings is None else settings
+    if not isinstance(settings, FitSettings):
+        raise TrainingError(
+            f"settings are a FitSettings, not {type(settings).__name__}: FitSettings(epochs=...) makes them."
+        )
     _require_ignite()
     objective = objective_of(module, loss)
     check_data(train, "training")

@@ -222,7 +222,8 @@ def _decode(value: Any, families: Mapping[str, type[AbstractFamily]]) -> Any:
         name = fields.pop("family", None)
         if name not in families:
             raise ConfigError(
-                f"there is no family {name!r} here: pass its class in types, or take one of {sorted(FAMILIES)}"
+                f"there is no family {name!r} here: pass its class in types (of a circuit, to vq_sources.load_circuit), or "
+                f"take one of {sorted(FAMILIES)}"
             )
         return config_from_dict(families[name], fields)
     return value
