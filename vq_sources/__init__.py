@@ -20,7 +20,7 @@ from vq_sources.models import (
     save_model,
 )
 from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN, PixelCNNConfig
-from vq_sources.protocols import VQSource
+from vq_sources.protocols import VQDecoder, VQSource
 
 __all__ = [
     "VQVAE",
@@ -37,6 +37,7 @@ __all__ = [
     "PixelCNNConfig",
     "QuantizerError",
     "SelectionError",
+    "VQDecoder",
     "VQSource",
     "VQVAEConfig",
     "codebook_report",
