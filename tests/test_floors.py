@@ -28,7 +28,7 @@ FLOORS = {
         ["structures", "learning", "io", "networkx", "testing"],
     ],
     "vq_sources": [
-        ["protocols", "codes", "errors"],
+        ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
         ["distil", "fitting", "metrics"],

@@ -1,6 +1,5 @@
 """The command `vq-circuit`: from images to a circuit that answers any query, from a terminal."""
 
-import io
 import sys
 
 __all__ = ["main"]
@@ -15,9 +14,7 @@ def main() -> None:
         print(f'error: vq-circuit needs typer and rich ({error}): pip install "pcircuits[vq]"', file=sys.stderr)
         sys.exit(1)
     from vq_sources.cli.app import app
+    from vq_sources.cli.encodings import write_plainly
 
-    # What is printed has signs such as × and −; a terminal, or a file, that cannot hold one gets a ? in its place.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    write_plainly()
     app(prog_name="vq-circuit")
