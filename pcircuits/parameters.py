@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -311,6 +312,15 @@ class Parameter:
     def frozen(self) -> Parameter:
         """The same value, not trainable (and no longer tied to this one)."""
         return type(self).__new__(type(self))._set(self.value, self.constraint, False, self.name, self.log_value)
+
+    def selected(self, select: Callable[[Tensor], Tensor]) -> Parameter:
+        """Another parameter of the same kind: `select` takes entries of the value, or of the logarithm it was made of.
+
+        >>> Parameter([[0.5, 2.0], [1.0, 0.0]], nonnegative).selected(lambda value: value[1]).value.tolist()
+        [1.0, 0.0]
+        """
+        make, kept = (Parameter, self.value) if self.log_value is None else (Parameter.from_log, self.log_value)
+        return make(select(kept), self.constraint, self.trainable, self.name)
 
 
 LARGEST_LOG = math.log(torch.finfo(torch.float64).max)

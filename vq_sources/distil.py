@@ -16,7 +16,6 @@ import pcircuits as pc
 from pcircuits import rounding
 from pcircuits.errors import FileFormatError, ParameterError
 from pcircuits.families import AbstractFamily
-from pcircuits.parameters import Constraint
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
 from vq_sources.models.config import VQVAEConfig
@@ -166,26 +165,17 @@ def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence
         log, chosen = codes.log_weights, list[int]()
     else:
         log, chosen = _of_classes(codes, classes)
-    log = log.detach().to(torch.float64).cpu()
+    log = log.detach().to(torch.float64).cpu()  # kept as logarithms: p(z) of a large grid is below the smallest float
     if weights == "uniform":
         return pc.Parameter(
             torch.full(log.shape, 1 / len(codes), dtype=torch.float64), pc.simplex, name="the weights 1/N"
         )
     if weights == "prior":
         _refuse_impossible(log, chosen)
-        return _from_log(torch.log_softmax(log, -1), pc.simplex)
+        return pc.Parameter.from_log(torch.log_softmax(log, -1), pc.simplex, name="the weights p(z) on the set")
     if weights == "bound":
-        return _from_log(log, pc.nonnegative)
+        return pc.Parameter.from_log(log, pc.nonnegative, name="the weights p(z)")
     raise ParameterError(f'weights are "uniform", "prior", "bound" or a tensor, not {weights!r}')
-
-
-def _from_log(log: Float64[Tensor, "..."], constraint: Constraint) -> pc.Parameter:
-    """Weights from their logarithms, because p(z) of a large grid is below the smallest float."""
-    from_log = getattr(pc.Parameter, "from_log", None)
-    made: pc.Parameter = (
-        pc.Parameter(log.exp(), constraint, name="the weights p(z)") if from_log is None else from_log(log, constraint)
-    )
-    return made
 
 
 def _of_classes(codes: CodeSet, classes: bool | Sequence[int]) -> tuple[Float64[Tensor, "C N"], list[int]]:
@@ -230,7 +220,7 @@ def _given(weights: Tensor, count: int) -> pc.Parameter:
     value = weights.detach().cpu()
     if value.is_complex():
         raise ParameterError(f"the weights of codes are real numbers, not {value.dtype}")
-    slack = max(1e-6, rounding.of_dtype(value.dtype, len(value.T))) if value.is_floating_point() else 0.0
+    slack = max(1e-6, rounding.of_dtype(value.dtype, value.shape[-1])) if value.is_floating_point() else 0.0
     value = value.double()
     level = bool(((value.sum(-1) - 1).abs() <= slack).all())
     value = value / value.sum(-1, keepdim=True) if level else value

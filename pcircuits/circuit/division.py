@@ -109,8 +109,7 @@ class Division:
             return parameter
         key = (id(parameter), live.tobytes())
         if key not in self._slices:
-            value = parameter.value[torch.as_tensor(live)]
-            self._slices[key] = Parameter(value, parameter.constraint, parameter.trainable, parameter.name)
+            self._slices[key] = parameter.selected(lambda value: value[torch.as_tensor(live)])
         return self._slices[key]
 
     def _mix(self, array: Mix, children: list[Kept], live: Index) -> Units:

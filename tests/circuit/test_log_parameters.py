@@ -130,3 +130,19 @@ def test_determinism_sees_them():
     for log, deterministic in ((one, True), (both, False)):
         circuit = pc.Circuit(pc.mixture(pc.Parameter.from_log(log, pc.simplex), overlapping))
         assert bool(circuit.check().deterministic) is deterministic
+
+
+def test_they_are_constants():
+    """The first of two products is exp(1) times as heavy, though no float holds either."""
+    heavy, light = (pc.Constant(pc.Parameter.from_log(log, pc.nonnegative)) for log in (-900.0, -901.0))
+    circuit = pc.Circuit(heavy * pc.Bernoulli("a", 0.25) + light * pc.Bernoulli("a", 0.75))
+    assert not circuit.check().deterministic.holds
+    found = pc.normalise(circuit).compile(dtype=torch.float64).mean().item()
+    assert found == pytest.approx((0.25 * math.e + 0.75) / (math.e + 1), rel=1e-12)
+
+
+def test_they_are_parameters_of_inputs_of_which_some_are_left():
+    rows = [[[0.0, -900.0]], [[-901.0, 0.0]]]
+    states = pc.Categorical(["a", "b"], pc.Parameter.from_log(rows, pc.simplex))
+    left = pc.marginalize(pc.Circuit(states.prod()), "a").inputs[0].parameters["probs"]
+    assert left.log().flatten().tolist() == [-901.0, 0.0]

@@ -7,8 +7,8 @@ from scipy.special import logsumexp
 
 import pcircuits as pc
 import vq_sources as vq
+from pcircuits.testing.oracle import Oracle
 from vq_sources.codes import CodeSet, Provenance
-from vq_sources.distil import _weights
 from vq_sources.errors import DataError, SelectionError
 
 LEVELS, SHAPE, GRID, K = 5, (4, 4), (1, 2), 3
@@ -114,20 +114,21 @@ def test_weights_renormalised_on_the_set_need_no_float_to_hold_them(low):
     assert found.tolist() == pytest.approx(wanted.tolist(), rel=1e-9)
 
 
-def test_weights_of_the_bound_stay_logarithms_where_parameters_take_them(monkeypatch):
-    """Weights go to `Parameter.from_log` as they are, -inf included."""
-    taken = []
-
-    def from_log(log, constraint):
-        taken.append((log, constraint))
-        return pc.Parameter(log.clamp_min(-700).exp(), pc.nonnegative)
-
-    monkeypatch.setattr(pc.Parameter, "from_log", from_log, raising=False)
-    codes = code_set([-1597.0, -1598.0])
-    _weights(codes, "bound", False)
-    ((log, constraint),) = taken
-    assert torch.equal(log, codes.log_weights)
-    assert constraint is pc.nonnegative
+@pytest.mark.parametrize("low", [-50.0, -1597.0, -20000.0])
+def test_the_bound_needs_no_float_to_hold_its_weights(low):
+    """Codes of a grid 16 by 16 with 512 codes each have log p(z) = -1597 under a uniform prior."""
+    model, x = teacher(), rows()
+    codes = code_set([low, low - 1.0, -torch.inf])
+    circuit = vq.distil(model, codes, "bound", eager=True)
+    assert circuit.root.weights.log().tolist() == codes.log_weights.tolist()
+    parts = units(model, codes.codes, x)
+    oracle = Oracle(circuit)
+    for row, part in zip(x.tolist(), parts, strict=True):
+        wanted = logsumexp(part + codes.log_weights.numpy())
+        assert oracle.log_value(dict(enumerate(row))) == pytest.approx(wanted, rel=1e-12)
+    found = answers(pc.normalise(circuit), x)
+    wanted = logsumexp(parts[:, :2] + np.array([0.0, -1.0]), 1) - logsumexp([0.0, -1.0])
+    assert found.tolist() == pytest.approx(wanted.tolist(), rel=1e-9)
 
 
 @pytest.mark.errors

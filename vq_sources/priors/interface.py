@@ -159,6 +159,7 @@ class AutoregressivePrior(nn.Module, ABC):
         self, n: int, generator: torch.Generator | None = None, label: int | Int64[Tensor, " n"] | None = None
     ) -> Int64[Tensor, "n P"]:
         """n independent codes z ~ p(z | c), symbol by symbol, (n, P)."""
+        n = whole_number(n, "n", 0, DataError)
         state = self.start(n, label)
         for _ in self.cardinalities:
             log_probs = self.next_from(state)
