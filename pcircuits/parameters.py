@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pcircuits import rounding
 from pcircuits.errors import ParameterError
+from pcircuits.values import as_values
 
 __all__ = [
     "CONSTRAINTS",
@@ -54,6 +57,10 @@ class Constraint(ABC):
     @abstractmethod
     def constrain(self, raw: Tensor) -> Tensor:
         """Unconstrained to admissible; the inverse of `unconstrain`."""
+
+    def settled(self, value: Tensor) -> Tensor:
+        """An admissible value as it is kept: the same, but for what rounding in print took from it."""
+        return value
 
     def log(self, raw: Tensor) -> Tensor:
         """log constrain(raw), without leaving log space where the map is an exponential; -inf is a structural zero."""
@@ -170,13 +177,11 @@ class _Simplex(Constraint):
     name, wants, event_ndim = "simplex", "must be >= 0 and sum to 1", 1
 
     def admits(self, value: Tensor) -> Tensor:
-        total = value.sum(-1)
-        return torch.isfinite(value).all(-1) & (value >= 0).all(-1) & ((total - 1).abs() <= self.tolerance(value))
+        inside = torch.isfinite(value).all(-1) & (value >= 0).all(-1)
+        return inside & rounding.explains(value)
 
-    @staticmethod
-    def tolerance(value: Tensor) -> float:
-        """How far from 1 a sum may be: what rounding a simplex to the value's dtype can do to it."""
-        return max(1e-9, 8 * torch.finfo(value.dtype).eps * math.sqrt(max(1, value.shape[-1])))
+    def settled(self, value: Tensor) -> Tensor:
+        return rounding.rescaled(value)
 
     def unconstrain(self, value: Tensor) -> Tensor:
         return value.log()
@@ -210,11 +215,13 @@ class Parameter:
 
     **Arguments**
 
-    - `value`: a tensor, kept with its dtype until compilation and never changed; or numbers, kept in float64.
+    - `value`: a tensor or an array, kept with its dtype until compilation and never changed; or numbers, kept in float64.
+      Probabilities that miss a sum of 1 by the rounding of their printed digits are divided by it, in float64.
     - `constraint`: one of `real`, `positive`, `nonnegative`, `unit_interval`, `simplex`, `fixed`.
     - `trainable`: False freezes it.
 
-    **Raises** `ParameterError` where the value leaves the constraint; the first offending entry is named.
+    **Raises** `ParameterError` where the value leaves the constraint, naming the first offending entry; and for a tensor
+    with a graph, which would be cut off.
 
     >>> scale = Parameter(torch.tensor(0.5), positive)
     >>> scale.shape, scale.frozen().trainable
@@ -225,29 +232,116 @@ class Parameter:
     constraint: Constraint
     trainable: bool
     name: str
+    log_value: Tensor | None
+    """The logarithm that the parameter was made of, in float64; None where it was made of a value."""
 
     def __init__(self, value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter") -> None:
         tensor = as_numbers(value, name)
-        object.__setattr__(self, "value", _owned(tensor.detach()))
+        check(tensor, constraint, name)
+        settled = constraint.settled(tensor)
+        self._set(_owned(settled) if settled is tensor else settled, constraint, trainable, name, None)
+
+    def _set(
+        self, value: Tensor, constraint: Constraint, trainable: bool, name: str, log_value: Tensor | None
+    ) -> Parameter:
+        object.__setattr__(self, "value", value)
         object.__setattr__(self, "constraint", constraint)
         object.__setattr__(self, "trainable", trainable and constraint is not fixed)
         object.__setattr__(self, "name", name)
-        check(self.value, constraint, name)
+        object.__setattr__(self, "log_value", log_value)
+        return self
+
+    @classmethod
+    def from_log(
+        cls, log_value: object, constraint: Constraint, trainable: bool = True, name: str = "parameter"
+    ) -> Parameter:
+        """A parameter from logarithms, so that weights below the smallest float stay what they are.
+
+        **Arguments**
+
+        - `log_value`: log-weights, kept in float64; -inf is a structural zero.
+        - `constraint`: `nonnegative`, or `simplex`, for which the weights of the last axis sum to 1.
+        - `trainable`, `name`: as of `Parameter`.
+
+        **Raises** `ParameterError` for other constraints, NaN, +inf and weights above the largest float, and for logs of
+        weights that do not sum to 1 under `simplex`.
+
+        >>> rare = Parameter.from_log([0.0, -1000.0], simplex)
+        >>> rare.value.tolist(), rare.log().tolist()
+        ([1.0, 0.0], [0.0, -1000.0])
+        """
+        if constraint.name not in (nonnegative.name, simplex.name):
+            raise ParameterError(
+                f"{name}: logarithms make nonnegative and simplex parameters, not {constraint.name} ones"
+            )
+        given = as_numbers(log_value, name)
+        log = given.to(torch.float64)
+        if constraint.event_ndim > log.ndim:
+            raise ParameterError(f"{name} is a single number where a vector is needed: it {constraint.wants}")
+        if bool((bad := ~(log < LARGEST_LOG)).any()):
+            where = tuple(bad.nonzero()[0].tolist())
+            raise ParameterError(
+                f"the log of {name}{f' at {list(where)}' if where else ''} is {log[where].item()!r}: it must be a number below "
+                f"{LARGEST_LOG:.2f}, the log of the largest float, or -inf"
+            )
+        if constraint.event_ndim:
+            log = _log_normalised(log, given, name)
+        return cls.__new__(cls)._set(_owned(log).exp(), constraint, trainable, name, _owned(log))
 
     @property
     def shape(self) -> torch.Size:
         """The value's shape."""
         return self.value.shape
 
+    def log(self) -> Tensor:
+        """The logarithm in float64, of a simplex normalised over its last axis; from `log_value` where there is one.
+
+        >>> Parameter([0.25, 0.75], nonnegative).log().exp().tolist()
+        [0.25, 0.75]
+        """
+        log = self.value.to(torch.float64).log() if self.log_value is None else self.log_value
+        return torch.log_softmax(log, -1) if self.constraint is simplex else log
+
     def __reduce__(self) -> tuple[object, ...]:
         """Numbers as an array where they can be one: a pickled tensor takes a kilobyte more."""
-        once = _once(self.value)
+        logarithm = self.log_value is not None
+        once = _once(self.value if self.log_value is None else self.log_value)
         numbers = once.numpy() if once.device.type == "cpu" and once.dtype != torch.bfloat16 else once
-        return _unpickled, (numbers, tuple(self.shape), self.constraint, self.trainable, self.name)
+        return _unpickled, (numbers, tuple(self.shape), self.constraint, self.trainable, self.name, logarithm)
 
     def frozen(self) -> Parameter:
         """The same value, not trainable (and no longer tied to this one)."""
-        return Parameter(self.value, self.constraint, trainable=False, name=self.name)
+        return type(self).__new__(type(self))._set(self.value, self.constraint, False, self.name, self.log_value)
+
+    def selected(self, select: Callable[[Tensor], Tensor]) -> Parameter:
+        """Another parameter of the same kind: `select` takes entries of the value, or of the logarithm it was made of.
+
+        >>> Parameter([[0.5, 2.0], [1.0, 0.0]], nonnegative).selected(lambda value: value[1]).value.tolist()
+        [1.0, 0.0]
+        """
+        make, kept = (Parameter, self.value) if self.log_value is None else (Parameter.from_log, self.log_value)
+        return make(select(kept), self.constraint, self.trainable, self.name)
+
+
+LARGEST_LOG = math.log(torch.finfo(torch.float64).max)
+
+
+def _log_normalised(log: Tensor, given: Tensor, name: str) -> Tensor:
+    """Logs of a simplex whose sum is 1 but for the rounding of the dtype they came in, normalised in float64."""
+    total = torch.logsumexp(log, -1)
+    narrow = bool((given.to(torch.float32).to(given.dtype) == given).all())
+    dtype = torch.float32 if narrow and given.dtype == torch.float64 else given.dtype
+    # A log has the relative error of its dtype: all together change the sum by it times the entropy, log N at most.
+    allowed = min(rounding.FURTHEST, rounding.of_dtype(dtype, log.shape[-1]) * (1 + math.log(log.shape[-1])))
+    bad = ~(torch.expm1(total).abs() <= allowed)
+    if bool(bad.any()):
+        where = tuple(bad.nonzero()[0].tolist())
+        raise ParameterError(
+            f"the log of {name}{f' at {list(where)}' if where else ''} is that of weights with the sum "
+            f"{total[where].exp().item():.6g}: they must sum to 1; torch.log_softmax(x, -1) makes them"
+        )
+    near = total.abs() <= 1e-12  # kept bit by bit, so that a file gives back what it was given
+    return log if bool(near.all()) else torch.where(near.unsqueeze(-1), log, torch.log_softmax(log, -1))
 
 
 def _owned(value: Tensor) -> Tensor:
@@ -263,15 +357,17 @@ def _once(value: Tensor) -> Tensor:
 
 
 def _unpickled(
-    numbers: Tensor | np.ndarray[Any, Any], shape: tuple[int, ...], constraint: Constraint, trainable: bool, name: str
+    numbers: Tensor | np.ndarray[Any, Any],
+    shape: tuple[int, ...],
+    constraint: Constraint,
+    trainable: bool,
+    name: str,
+    logarithm: bool,
 ) -> Parameter:
-    parameter = Parameter.__new__(Parameter)
     if isinstance(numbers, np.ndarray):
         numbers = torch.as_tensor(np.require(numbers, requirements="W"))  # torch warns of arrays that cannot be written
-    value = numbers.expand(shape)
-    for field, content in (("value", value), ("constraint", constraint), ("trainable", trainable), ("name", name)):
-        object.__setattr__(parameter, field, content)
-    return parameter
+    value, log_value = (numbers.exp(), numbers.expand(shape)) if logarithm else (numbers, None)
+    return Parameter.__new__(Parameter)._set(value.expand(shape), constraint, trainable, name, log_value)
 
 
 def check(value: Tensor, constraint: Constraint, name: str) -> None:
@@ -312,16 +408,24 @@ def as_numbers(value: object, name: str) -> Tensor:
 
     The dtype says how far rounding may have taken a simplex from a sum of 1.
 
-    **Raises** `ParameterError` where these are no numbers.
+    **Raises** `ParameterError` where these are no numbers, where one is missing, and for tensors that require a gradient.
     """
+    if type(value) is float:  # circuits built unit by unit have one for each unit
+        return torch.tensor(value, dtype=torch.float64)
     try:
-        if isinstance(value, Tensor | np.ndarray | np.floating):
-            # A copy: torch takes no arrays of negative strides, and warns of those that cannot be written.
-            tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.array(value))
-            return tensor if tensor.dtype.is_floating_point else tensor.to(torch.float64)
-        return torch.as_tensor(value, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ParameterError(f"{name} is not a number or an array of numbers: {value!r}") from error
+        tensor, known = as_values(value)
+    except TypeError as error:
+        raise ParameterError(f"{name} is not a number or an array of numbers: {value!r} ({error})") from error
+    if tensor.requires_grad:
+        raise ParameterError(
+            f"{name} is a tensor that requires a gradient, and a circuit copies the values it is given, so that training "
+            "would not reach it: give x.detach() to copy the values, and let the compiled model train its own; or, for "
+            "the parameters of input units, a pcircuits.Sourced whose source is the module to be trained"
+        )
+    if known is not None and not bool(known.all()):
+        raise ParameterError(f"{name} has masked entries: every parameter needs a value")
+    keeps = tensor.dtype.is_floating_point and not isinstance(value, int | float | list | tuple)
+    return tensor if keeps else tensor.to(torch.float64)
 
 
 @runtime_checkable

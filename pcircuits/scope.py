@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeGuard
 
-import numpy as np
-
 from pcircuits.errors import ScopeError
 
-__all__ = ["OPEN_ENDED", "REAL", "Variable", "as_labels", "as_variables", "columns", "is_label", "order"]
+__all__ = ["OPEN_ENDED", "REAL", "Variable", "as_label", "as_labels", "as_variables", "columns", "is_label", "order"]
 
 Variable = int | str
 """A label of a random variable."""
@@ -20,29 +19,47 @@ REAL = -1
 
 
 def is_label(value: object) -> TypeGuard[Variable]:
-    """Whether `value` can name a variable; an integer of numpy names the one of the same int."""
-    return isinstance(value, int | str | np.integer) and not isinstance(value, bool)
+    """Whether `value` can name a variable: a str, or an integer of Python, NumPy or torch.
+
+    >>> is_label(3), is_label("rain"), is_label(3.0), is_label(True)
+    (True, True, False, False)
+    """
+    try:
+        as_label(value)
+    except ScopeError:
+        return False
+    return True
+
+
+def as_label(value: object) -> Variable:
+    """A label as an int or a str of Python, whatever library the number or the string comes from.
+
+    **Raises** `ScopeError` for anything else, also for booleans and for floats without a fraction.
+    """
+    if type(value) is int or type(value) is str:
+        return value
+    if isinstance(value, str):
+        return str(value)
+    # bool and its kin in NumPy and torch can stand for integers, and are never meant as labels.
+    if "bool" not in str(getattr(value, "dtype", type(value).__name__)):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            pass
+    raise ScopeError(f"a variable is an int or a str, not {value!r}")
 
 
 def as_labels(variables: object) -> tuple[Variable, ...]:
-    """One label, or any number of labels, as a tuple of ints and strs."""
+    """One label, or any number of labels, as a tuple of ints and strs of Python."""
     if is_label(variables):
-        return (_plain(variables),)
-    if not isinstance(variables, Iterable):
+        return (as_label(variables),)
+    if not isinstance(variables, Iterable) or getattr(variables, "ndim", 1) == 0:
         raise ScopeError(f"a variable is an int or a str, not {variables!r}")
-    return tuple(map(_plain, variables))
-
-
-def _plain(label: object) -> Variable:
-    if type(label) is int or isinstance(label, str):
-        return label
-    if not is_label(label):
-        raise ScopeError(f"a variable is an int or a str, not {label!r}")
-    return int(label)
+    return tuple(map(as_label, variables))
 
 
 def as_variables(variables: object) -> tuple[Variable, ...]:
-    """One label, or a sequence of labels, as a tuple."""
+    """One label, or a sequence of labels, as a tuple of ints and strs of Python."""
     labels = as_labels(variables)
     if not labels:
         raise ScopeError("no variables were given: at least one is needed")

@@ -394,8 +394,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "renormalised-bound", "the weights of a bound are renormalised", "vq_sources/distil.py",
-        "return pc.Parameter(log.exp(), pc.nonnegative",
-        "return pc.Parameter(torch.softmax(log, -1), pc.nonnegative",
+        "return pc.Parameter.from_log(log, pc.nonnegative",
+        "return pc.Parameter.from_log(torch.log_softmax(log, -1), pc.nonnegative",
         (
             "tests/vq_distil/test_distil.py::"
             "test_the_bound_rises_over_nested_sets_and_never_passes_the_teacher[family0]",

@@ -8,7 +8,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS = {
     "pcircuits": [
-        ["scope", "evidence", "parameters", "errors", "files", "devices", "memory", "_version"],
+        [
+            "scope",
+            "values",
+            "rounding",
+            "arguments",
+            "evidence",
+            "parameters",
+            "errors",
+            "files",
+            "devices",
+            "memory",
+            "_version",
+        ],
         ["families"],
         ["circuit"],
         ["program"],
@@ -16,7 +28,7 @@ FLOORS = {
         ["structures", "learning", "io", "networkx", "testing"],
     ],
     "vq_sources": [
-        ["protocols", "codes", "errors"],
+        ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
         ["distil", "fitting", "metrics"],

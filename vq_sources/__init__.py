@@ -10,9 +10,17 @@ from vq_sources.data import Dataset, dequantise, load
 from vq_sources.distil import DecoderSource, distil, load_circuit
 from vq_sources.errors import ConfigError, DataError, QuantizerError, SelectionError
 from vq_sources.fitting import encode, fit
-from vq_sources.models import VQVAE, VQVAEConfig, codebook_report, load_model, save_model
+from vq_sources.models import (
+    VQVAE,
+    VQVAEConfig,
+    codebook_report,
+    config_from_dict,
+    config_to_dict,
+    load_model,
+    save_model,
+)
 from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN, PixelCNNConfig
-from vq_sources.protocols import VQSource
+from vq_sources.protocols import VQDecoder, VQSource
 
 __all__ = [
     "VQVAE",
@@ -29,9 +37,12 @@ __all__ = [
     "PixelCNNConfig",
     "QuantizerError",
     "SelectionError",
+    "VQDecoder",
     "VQSource",
     "VQVAEConfig",
     "codebook_report",
+    "config_from_dict",
+    "config_to_dict",
     "dequantise",
     "distil",
     "encode",

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
 import pcircuits as pc
+from pcircuits import rounding
 from pcircuits.errors import FileFormatError, ParameterError
+from pcircuits.families import AbstractFamily
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
 from vq_sources.models.config import VQVAEConfig
 from vq_sources.models.files import Architectures, config_from_dict, config_of
 from vq_sources.models.vqvae import VQVAE
-from vq_sources.protocols import VQSource, check_codes
+from vq_sources.protocols import VQDecoder, check_codes
 from vq_sources.quantizers.seeding import seeded
 
 __all__ = ["DecoderSource", "Weights", "distil", "load_circuit"]
@@ -29,40 +33,49 @@ Weights = Literal["uniform", "prior", "bound"]
 class DecoderSource(nn.Module):
     """The decoder of a VQ model as a source of leaf parameters: column n is decoded from code n when it is asked for.
 
+    A circuit never changes, so the decoder is copied once, here: training the model on changes no circuit. A model that
+    has `decoder_alone()` (see `vq_sources.protocols.VQDecoder`) is copied without what the likelihood does not need.
+
     **Arguments**
 
-    - `model`: a VQ model that is an `nn.Module`; it is kept, and trained if the compiled circuit is.
-    - `codes`: (N, P) int64.
+    - `model`: a VQ model that is an `nn.Module`; a copy is kept, in evaluation mode.
+    - `codes`: (N, P) int64; likewise.
 
-    **Raises** `ParameterError` for a model that is no module or lacks what `VQSource` asks for, `DataError` for codes that
-    do not fit it.
+    **Raises** `ParameterError` for a model that is no module or lacks what `VQDecoder` asks for, `DataError` for codes
+    that do not fit it.
     """
 
     architectures: ClassVar[Architectures] = {"VQVAE": (VQVAEConfig, VQVAE)}
+    families: ClassVar[tuple[type[AbstractFamily], ...]] = ()
+    """Families of the user's that models from files may have."""
     codes: Tensor
 
     def __init__(self, model: nn.Module, codes: Int64[Tensor, "N P"]) -> None:
         super().__init__()
-        if not isinstance(model, nn.Module) or not isinstance(model, VQSource):
+        if not isinstance(model, nn.Module) or not isinstance(model, VQDecoder):
             raise ParameterError(
-                f"a source of a circuit is an nn.Module with the attributes of vq_sources.protocols.VQSource, and "
+                f"a source of a circuit is an nn.Module with the attributes of vq_sources.protocols.VQDecoder, and "
                 f"{type(model).__name__} is not: distil with eager=True keeps the parameters instead"
             )
         check_codes(codes, model.cardinalities)
-        self.model = model
-        self.register_buffer("codes", codes)
+        alone = getattr(model, "decoder_alone", None)
+        self.is_alone = callable(alone)
+        self.model: nn.Module = copy.deepcopy(alone() if callable(alone) else model).eval()
+        self.register_buffer("codes", codes.clone())
 
     def parameters_for(self, columns: Int64[Tensor, " n"]) -> dict[str, Tensor]:
         """The parameters of every pixel under the chosen codes, each (D, n)."""
-        assert isinstance(self.model, VQSource)
+        assert isinstance(self.model, VQDecoder)
         return {name: value.T for name, value in self.model.likelihood(self.codes[columns]).items()}
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` needs: the model's architecture, and how many codes there are."""
+        assert isinstance(self.model, VQDecoder)
         return {
             "architecture": type(self.model).__name__,
-            "config": config_of(self.model),
+            "config": config_of(self.model, types=(type(self.model.family),)),
             "codes": list(self.codes.shape),
+            "decoder_alone": self.is_alone,
         }
 
     @classmethod
@@ -77,16 +90,19 @@ class DecoderSource(nn.Module):
             )
         config_class, build = cls.architectures[name]
         with seeded(torch.Generator().manual_seed(0)):
-            model = build(config_from_dict(config_class, config["config"]))
-        return cls(model.eval(), torch.zeros(tuple(config["codes"]), dtype=torch.int64))
+            model = build(config_from_dict(config_class, config["config"], cls.families))
+        source = cls(model, torch.zeros(tuple(config["codes"]), dtype=torch.int64))
+        if not config.get("decoder_alone", False):  # older files hold the encoder too
+            source.model, source.is_alone = model.eval(), False
+        return source
 
 
 def distil(
-    source: VQSource,
+    source: VQDecoder,
     codes: CodeSet,
     weights: Weights | Float[Tensor, "..."] = "uniform",
     *,
-    classes: bool = False,
+    classes: bool | Sequence[int] = False,
     eager: bool = False,
 ) -> pc.Circuit:
     """A circuit from a VQ model and codes: c(x) = Σ_n w_n Π_v p(x_v | z_n).
@@ -97,17 +113,19 @@ def distil(
 
     **Arguments**
 
-    - `source`: the VQ model.
+    - `source`: the VQ model, or its decoder: anything with `likelihood(codes)` (see `vq_sources.protocols.VQDecoder`).
     - `codes`: N distinct codes with their log-probabilities under a prior.
     - `weights`: a name as above; or w_n >= 0 itself, (N,), or (C, N) with a root for each of C classes. Weights that
       sum to 1 stay so in training.
-    - `classes`: one root for each class, from `codes.log_joint`: "prior" gives p(x | c) on the set, "bound" gives lower
-      bounds of p(x, c).
-    - `eager`: decode once, and keep 2·N·D parameters that can be trained freely; by default the decoder stays the
-      source of all parameters, and trains as a whole.
+    - `classes`: True for one root for each class, from `codes.log_joint`, or the classes to make roots for, in their
+      order: "prior" gives p(x | c) on the set, "bound" gives lower bounds of p(x, c), which are 0 for a class of
+      probability zero.
+    - `eager`: decode once, and keep 2·N·D parameters that can be trained freely; by default a copy of the decoder is
+      the source of all parameters, and trains as a whole. Either way the circuit is of the model as it is now: training
+      the model on does not change it.
 
-    **Raises** `ParameterError` for weights that do not fit, `SelectionError` for `classes` without `log_joint`,
-    `DataError` for codes of another grid.
+    **Raises** `ParameterError` for weights that do not fit, `SelectionError` for `classes` without `log_joint`, unknown
+    classes, and p(x | c) of a class that has probability zero on the set; `DataError` for codes of another grid.
 
     **Source** "Distillation of a tractable model from the VQ-VAE", arXiv 2509.01400, equation (2).
 
@@ -137,23 +155,61 @@ def distil(
     return pc.Circuit(pixels.prod().sum(_weights(codes, weights, classes)), variables=list(variables))
 
 
-def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool) -> pc.Parameter:
+def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence[int]) -> pc.Parameter:
     """The weights of the sum, (N,) or (C, N)."""
     if isinstance(weights, Tensor):
+        if not isinstance(classes, bool):
+            raise ParameterError("weights that are a tensor have a row for each root: leave classes out")
         return _given(weights, len(codes))
-    if classes and codes.log_joint is None:
-        raise SelectionError("a root for each class needs codes.log_joint: choose codes by a class-conditional prior")
-    log = codes.log_joint.T if classes and codes.log_joint is not None else codes.log_weights
-    log = log.detach().to(torch.float64).cpu()
+    if classes is False:
+        log, chosen = codes.log_weights, list[int]()
+    else:
+        log, chosen = _of_classes(codes, classes)
+    log = log.detach().to(torch.float64).cpu()  # kept as logarithms: p(z) of a large grid is below the smallest float
     if weights == "uniform":
         return pc.Parameter(
             torch.full(log.shape, 1 / len(codes), dtype=torch.float64), pc.simplex, name="the weights 1/N"
         )
     if weights == "prior":
-        return pc.Parameter(torch.softmax(log, -1), pc.simplex, name="the weights p(z)")
+        _refuse_impossible(log, chosen)
+        return pc.Parameter.from_log(torch.log_softmax(log, -1), pc.simplex, name="the weights p(z) on the set")
     if weights == "bound":
-        return pc.Parameter(log.exp(), pc.nonnegative, name="the weights p(z)")
+        return pc.Parameter.from_log(log, pc.nonnegative, name="the weights p(z)")
     raise ParameterError(f'weights are "uniform", "prior", "bound" or a tensor, not {weights!r}')
+
+
+def _of_classes(codes: CodeSet, classes: bool | Sequence[int]) -> tuple[Float64[Tensor, "C N"], list[int]]:
+    """log p(c, z) of the chosen classes, and which these are."""
+    if codes.log_joint is None:
+        raise SelectionError("a root for each class needs codes.log_joint: choose codes by a class-conditional prior")
+    count = codes.log_joint.shape[1]
+    if isinstance(classes, bool):
+        return codes.log_joint.T, list(range(count))
+    try:
+        chosen = [operator.index(c) for c in classes]
+    except TypeError as error:
+        raise SelectionError(f"classes is True, False or a list of integers, not {classes!r}") from error
+    wrong = [c for i, c in enumerate(chosen) if not 0 <= c < count or c in chosen[:i]]
+    if wrong or not chosen:
+        what = f"{wrong[0]} is unknown, or there twice" if wrong else "there are none"
+        raise SelectionError(f"classes are distinct integers in 0..{count - 1}, at least one; in {chosen} {what}")
+    return codes.log_joint[:, chosen].T, chosen
+
+
+def _refuse_impossible(log: Float64[Tensor, "..."], classes: list[int]) -> None:
+    """Raise where p(z) cannot be renormalised on the set, because it is zero on all of it."""
+    possible = (log > -torch.inf).any(-1)
+    if bool(possible.all()):
+        return
+    if not classes:
+        raise SelectionError('every code of the set has probability zero under the prior: choose weights="uniform"')
+    absent = [c for c, there in zip(classes, possible.tolist(), strict=True) if not there]
+    present = [c for c in classes if c not in absent]
+    raise SelectionError(
+        f"class{'es' if len(absent) > 1 else ''} {', '.join(map(str, absent))} cannot have a root p(x | c): every code of the "
+        f"set has probability zero there, as for a class without training images. Pass classes={present}, or take "
+        'weights="bound", whose root p(x, c) is zero'
+    )
 
 
 def _given(weights: Tensor, count: int) -> pc.Parameter:
@@ -162,7 +218,11 @@ def _given(weights: Tensor, count: int) -> pc.Parameter:
             f"weights of {count} codes have shape {tuple(weights.shape)}; they need ({count},) or (C, {count})"
         )
     value = weights.detach().cpu()
-    level = bool(((value.sum(-1) - 1).abs() < 1e-6).all())
+    if value.is_complex():
+        raise ParameterError(f"the weights of codes are real numbers, not {value.dtype}")
+    slack = max(1e-6, rounding.of_dtype(value.dtype, value.shape[-1])) if value.is_floating_point() else 0.0
+    value = value.double()
+    level = bool(((value.sum(-1) - 1).abs() <= slack).all())
     value = value / value.sum(-1, keepdim=True) if level else value
     return pc.Parameter(value, pc.simplex if level else pc.nonnegative, name="the weights of the codes")
 
@@ -175,11 +235,12 @@ def load_circuit(
     **Arguments**
 
     - `path`: what `pcircuits.save` wrote.
-    - `types`: further families and sources of the user's.
+    - `types`: families of the user's, also those of a VQ model's pixels, and further sources.
     - `architectures`: VQ models of the user's: name of the class to (class of its config, constructor from a config).
 
     **Raises** `FileFormatError` as `pcircuits.load`.
     """
     known = {**DecoderSource.architectures, **(architectures or {})}
-    source = type("DecoderSource", (DecoderSource,), {"architectures": known}) if architectures else DecoderSource
-    return pc.load(path, types=(source, *types))
+    families = tuple(cls for cls in types if isinstance(cls, type) and issubclass(cls, AbstractFamily))
+    source = type("DecoderSource", (DecoderSource,), {"architectures": known, "families": families})
+    return pc.load(path, types=(source if architectures or families else DecoderSource, *types))

@@ -38,6 +38,11 @@ def fit(
 
     **Raises** `DataError` for a prior with images or a VQ model with codes; else as `pcircuits.learning.fit`.
     """
+    if not isinstance(data, Dataset | EncodedDataset):
+        raise DataError(
+            f"data is a vq_sources.Dataset of images, or what vq_sources.encode makes of one, not {type(data).__name__}: put "
+            "tensors together with vq_sources.Dataset, or train with pcircuits.learning.fit."
+        )
     takes_images, has_images = callable(getattr(model, "encode", None)), isinstance(data, Dataset)
     if takes_images and not has_images:
         raise DataError(f"{type(model).__name__} is fitted to images, not to codes: pass what vq_sources.load returns.")
@@ -46,6 +51,7 @@ def fit(
             f"{type(model).__name__} has no encode(images), so it is fitted to codes, not to images: "
             "pass vq_sources.encode(model, data)."
         )
+    _require_the_levels_of(model, data)
     train: tuple[Tensor, ...] = data.train.batch
     validation: tuple[Tensor, ...] = data.validation.batch
     return learning.fit(
@@ -64,6 +70,12 @@ def encode(model: VQSource, data: Dataset, *, batch_size: int = 256) -> EncodedD
 
     **Raises** `DataError` for images that do not fit the model.
     """
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"images are encoded from a vq_sources.Dataset, not from {type(data).__name__}: for a tensor of images call "
+            "model.encode(images)."
+        )
+    _require_the_levels_of(model, data)
     with _evaluating(model):
 
         def encoded(split: Split) -> EncodedSplit:
@@ -77,6 +89,16 @@ def encode(model: VQSource, data: Dataset, *, batch_size: int = 256) -> EncodedD
             train=encoded(data.train),
             validation=encoded(data.validation),
             test=encoded(data.test),
+        )
+
+
+def _require_the_levels_of(model: object, data: Dataset | EncodedDataset) -> None:
+    """Fewer levels than the model's would pass as dark images, and bits per dimension would be of other bins."""
+    levels = getattr(model, "levels", None)
+    if isinstance(data, Dataset) and levels is not None and levels != data.levels:
+        raise DataError(
+            f"{type(model).__name__} is a model of images with {levels} levels, and those of {data.name!r} have "
+            f"{data.levels}: make it with levels={data.levels}."
         )
 
 

@@ -11,11 +11,22 @@ from torch import Tensor, nn
 
 import pcircuits as pc
 from pcircuits.queries.compiled import Queries
+from pcircuits.scope import REAL
 from vq_sources.data.pixels import dequantise, scale
 from vq_sources.errors import DataError
-from vq_sources.protocols import check_images
+from vq_sources.protocols import check_images, check_integers, check_tensor
 
-__all__ = ["Inpainting", "Sizes", "bin_bounds", "continuous_bpd", "discrete_bpd", "inpaint", "observations", "sizes"]
+__all__ = [
+    "Inpainting",
+    "Sizes",
+    "bin_bounds",
+    "continuous_bpd",
+    "counts_pixels",
+    "discrete_bpd",
+    "inpaint",
+    "observations",
+    "sizes",
+]
 
 
 def observations(
@@ -38,7 +49,7 @@ def observations(
     """
     _check(images, levels)
     flat = images.flatten(1)
-    if _counts(circuit):
+    if counts_pixels(circuit):
         return flat.to(torch.get_default_dtype())
     return dequantise(flat, levels, torch.Generator().manual_seed(seed))
 
@@ -64,7 +75,7 @@ def continuous_bpd(
     >>> round(continuous_bpd(wide, torch.zeros(1, 2, 2, dtype=torch.int64), levels=4), 3)  # log2(4 · 1000 · √2π)
     13.292
     """
-    if _counts(model.circuit):
+    if counts_pixels(model.circuit):
         return None
     with torch.no_grad():
         log_prob = model.log_prob(observations(model.circuit, images, levels, seed))
@@ -86,7 +97,7 @@ def discrete_bpd(model: pc.CompiledCircuit, images: Int64[Tensor, "B H W"], leve
     3.0
     """
     with torch.no_grad():
-        if _counts(model.circuit):
+        if counts_pixels(model.circuit):
             return _bits(model.log_prob(observations(model.circuit, images, levels)), images)
         _check(images, levels)
         lower, upper = bin_bounds(images.flatten(1), levels)
@@ -103,6 +114,7 @@ def bin_bounds(pixels: Int64[Tensor, "B D"], levels: int) -> tuple[Float[Tensor,
     >>> lower.tolist(), upper.tolist()
     ([[-inf, 0.25, 0.75]], [[0.25, 0.5, inf]])
     """
+    check_integers(pixels, "pixels", "bins are those of integers")
     lower, upper = pixels.double() / levels, (pixels.double() + 1) / levels
     return lower.masked_fill(pixels == 0, -torch.inf), upper.masked_fill(pixels == levels - 1, torch.inf)
 
@@ -113,6 +125,7 @@ def _bits(log_prob: Tensor, images: Tensor) -> float:
 
 
 def _check(images: Tensor, levels: int) -> None:
+    check_tensor(images, "images")
     if images.ndim != 3:
         raise DataError(f"images must have shape (B, H, W), not {tuple(images.shape)}")
     height, width = images.shape[1:]
@@ -124,16 +137,30 @@ def _require_some(images: Tensor) -> None:
         raise DataError("there are no images to average over: give at least one")
 
 
-def _counts(circuit: pc.Circuit) -> bool:
-    return circuit.inputs[0].family.base == "counting"
+def counts_pixels(circuit: pc.Circuit) -> bool:
+    """Whether the variables of a circuit are pixels as integers, and not points of their bins.
+
+    **Raises** `DataError` where some are the one and some the other: images are rows of one kind.
+
+    >>> counts_pixels(pc.Circuit(pc.Normal(range(4), 0.5, 1.0).prod()))
+    False
+    """
+    integers = [states != REAL for states in circuit.states]
+    if any(integers) and not all(integers):
+        whole, real = circuit.variables[integers.index(True)], circuit.variables[integers.index(False)]
+        raise DataError(
+            f"the circuit's variable {whole!r} is an integer and {real!r} a real number: images have pixels of one kind"
+        )
+    return integers[0]
 
 
 @dataclass(frozen=True)
 class Inpainting:
     """Images of which a part was hidden, and what the circuit says of it; all in [0, 1] units, (B, H, W).
 
-    `samples` is (n, B, H, W); `psnr` is of the conditional mean on hidden pixels, in decibels; `conditional_bits` is
-    −log2 p(hidden | visible) for each hidden pixel, discrete or continuous as the circuit's leaves are.
+    `visible` is (H, W), or (B, H, W) where each image has a mask of its own; `samples` is (n, B, H, W). `psnr` is of the
+    conditional mean on hidden pixels, in decibels; `conditional_bits` is −log2 p(hidden | visible) for each hidden pixel,
+    discrete or continuous as the circuit's leaves are.
     """
 
     original: Tensor
@@ -147,7 +174,7 @@ class Inpainting:
 def inpaint(
     model: Queries,
     images: Int64[Tensor, "B H W"],
-    visible: Bool[Tensor, "H W"],
+    visible: Bool[Tensor, "*B H W"],
     levels: int,
     samples: int = 3,
     generator: torch.Generator | None = None,
@@ -158,39 +185,66 @@ def inpaint(
     **Arguments**
 
     - `images`: (B, H, W) int64 in 0..L-1.
-    - `visible`: (H, W), True where a pixel is seen.
+    - `visible`: (H, W), True where a pixel is seen, or (B, H, W) with a mask for each image; numbers 0 and 1 are taken
+      for False and True.
     - `levels`: L.
     - `samples`: how many to draw for each image.
     - `generator`: where they come from; None is torch's own.
     - `seed`: of the u that dequantises pixels for a density, as in `continuous_bpd`.
 
-    **Raises** `DataError` where nothing, or everything, is hidden, and without images.
+    **Raises** `DataError` for masks of another shape or of other values, where nothing, or everything, is hidden in an
+    image, and without images.
 
     >>> fair = pc.Circuit(pc.Categorical(range(2), torch.full((2, 1, 4), 1 / 4)).prod()).compile()
-    >>> inpaint(fair, torch.tensor([[[3, 0]]]), torch.tensor([[True, False]]), levels=4).conditional_bits
+    >>> round(inpaint(fair, torch.tensor([[[3, 0]]]), torch.tensor([[True, False]]), levels=4).conditional_bits, 6)
     2.0
     """
-    if not 0 < int(visible.sum()) < visible.numel():
-        raise DataError("an inpainting needs both visible and hidden pixels")
+    _check(images, levels)
     _require_some(images)
+    visible = _mask(visible, images)
+    each = visible.expand(images.shape)
     circuit = model.circuit
     x = observations(circuit, images, levels, seed)
-    mask = visible.flatten().expand(len(x), -1)
-    given = model.given((x, mask))
+    given = model.given((x, each.flatten(1)))
     mean, drawn = given.mean(), given.sample(samples, generator)
-    bits = -given.log_prob(x).detach() / math.log(2) / int((~visible).sum())
-    if _counts(circuit):
+    bits_each = 0.0 - float(given.log_prob(x).detach().double().sum()) / math.log(2) / int((~each).sum())
+    if counts_pixels(circuit):
         mean, drawn = ((value + 0.5) / levels for value in (mean, drawn))
-        bits_each = float(bits.double().mean())
     else:
-        bits_each = float(bits.double().mean()) + math.log2(levels)
+        bits_each += math.log2(levels)
     original = scale(images, levels)
-    visible = visible.to(original.device)
     mean = torch.where(visible, original, mean.view(images.shape).to(original))
-    error = ((mean - original)[:, ~visible] ** 2).double().mean()
+    error = ((mean - original)[~each] ** 2).double().mean()
     drawn = torch.where(visible, original, drawn.view(samples, *images.shape).to(original))
     psnr = -10 * math.log10(max(float(error), 1e-300))
     return Inpainting(original, visible, mean, drawn, psnr, bits_each)
+
+
+def _mask(visible: object, images: Tensor) -> Bool[Tensor, "*B H W"]:
+    """A mask (H, W), or (B, H, W) for each image, where the images are; each has visible and hidden pixels."""
+    wanted = tuple(images.shape[1:])
+    if not isinstance(visible, Tensor):
+        raise DataError(
+            f"a mask of visible pixels is a bool tensor, not {type(visible).__name__}: torch.as_tensor(...) makes one"
+        )
+    if visible.shape == (1, *wanted):
+        visible = visible[0]
+    if tuple(visible.shape) not in (wanted, tuple(images.shape)):
+        raise DataError(
+            f"a mask has the shape (H, W) = {wanted} of the images, or {tuple(images.shape)} with one for each, and not "
+            f"{tuple(visible.shape)}"
+        )
+    mask = visible == 1
+    if not bool((mask | (visible == 0)).all()):
+        raise DataError(
+            f"a mask is True, or 1, where a pixel is visible, and else False: this one of {visible.dtype} is not"
+        )
+    seen = mask.flatten(-2).sum(-1)
+    bad = (seen == 0) | (seen == wanted[0] * wanted[1])
+    if bool(bad.any()):
+        where = f", and the mask of image {int(bad.nonzero()[0])} has not" if bad.ndim else ""
+        raise DataError(f"an inpainting needs both visible and hidden pixels{where}")
+    return mask.to(images.device)
 
 
 @dataclass(frozen=True)

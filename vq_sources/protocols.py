@@ -8,15 +8,16 @@ import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
+from pcircuits.arguments import whole_number
 from pcircuits.families.interface import AbstractUnivariate
-from vq_sources.errors import DataError
+from vq_sources.errors import ConfigError, DataError
 
-__all__ = ["VQSource", "check_codes", "check_images"]
+__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images", "check_integers", "check_labels", "check_tensor"]
 
 
 @runtime_checkable
-class VQSource(Protocol):
-    """A teacher p(x | z) over images of D = H·W pixels with P = h·w discrete latents z.
+class VQDecoder(Protocol):
+    """p(x | z) of images of D = H·W pixels given P = h·w discrete latents z: what a circuit is distilled from.
 
     p(x | z) = Π_v family(x_v; likelihood(z)_v).
 
@@ -26,6 +27,10 @@ class VQSource(Protocol):
 
     Laws: `likelihood` does not depend on the mode (train or eval) nor, beyond rounding, on how codes are chunked; it is
     differentiable in the source's weights.
+
+    A circuit takes a copy of the decoder. A module that holds more than its `likelihood` needs, such as an encoder, may
+    offer a method `decoder_alone() -> nn.Module`, which returns a module with the same answers and without the rest; it
+    may share its weights with the model, because the circuit copies it.
     """
 
     @property
@@ -53,21 +58,45 @@ class VQSource(Protocol):
         """L: pixels are integers 0..L−1."""
         ...
 
-    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
-        """The codes of images, int64."""
-        ...
-
     def likelihood(self, codes: Integer[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
         """The family's parameters of every pixel given codes."""
         ...
 
 
+@runtime_checkable
+class VQSource(VQDecoder, Protocol):
+    """A vector-quantised model: a decoder p(x | z), and the codes z of images."""
+
+    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
+        """The codes of images, int64."""
+        ...
+
+
+def check_tensor(values: object, name: str) -> None:
+    """Raise `DataError` unless `values` are a tensor; `name` says what they are."""
+    if not isinstance(values, Tensor):
+        raise DataError(
+            f"{name} must be a tensor of integers, not {type(values).__name__}: torch.as_tensor(...) makes one"
+        )
+    if values.layout is not torch.strided:
+        raise DataError(f"{name} must be a dense tensor, not one of layout {values.layout}: convert it with to_dense()")
+
+
+def check_integers(values: Tensor, name: str, remedy: str) -> None:
+    """Raise `DataError` unless `values` are a tensor of integers; `remedy` says what to do else."""
+    check_tensor(values, name)
+    if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
+        raise DataError(f"{name} must be integers, not {values.dtype}: {remedy}")
+
+
 def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> None:
     """Raise `DataError` unless `images` are integers (B, H, W) in 0..levels−1."""
+    check_tensor(images, "images")
+    levels = whole_number(levels, "levels", 1, ConfigError)
     height, width = data_shape
-    if images.ndim != 3 or tuple(images.shape[1:]) != data_shape:
+    if images.ndim != 3 or tuple(images.shape[1:]) != tuple(data_shape):
         raise DataError(f"images must have shape (B, {height}, {width}), not {tuple(images.shape)}")
-    _check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
+    check_integers(images, "images", "pixels stay integers: dequantisation is the model's own business")
     wide = images.long()  # of uint8, 256 would be 0
     outside = (wide < 0) | (wide >= levels)
     if bool(outside.any()):
@@ -80,10 +109,11 @@ def check_images(images: Tensor, data_shape: tuple[int, int], levels: int) -> No
 
 def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
     """Raise `DataError` unless `codes` are integers (N, P), each below its position's cardinality."""
+    check_tensor(codes, "codes")
     positions = len(cardinalities)
     if codes.ndim != 2 or codes.shape[1] != positions:
         raise DataError(f"codes must have shape (N, {positions}), one column per position, not {tuple(codes.shape)}")
-    _check_integers(codes, "codes", "convert them with codes.long()")
+    check_integers(codes, "codes", "convert them with codes.long()")
     wide = codes.long()
     outside = (wide < 0) | (wide >= wide.new_tensor(cardinalities))
     if bool(outside.any()):
@@ -94,6 +124,18 @@ def check_codes(codes: Tensor, cardinalities: tuple[int, ...]) -> None:
         )
 
 
-def _check_integers(values: Tensor, name: str, remedy: str) -> None:
-    if values.is_floating_point() or values.is_complex() or values.dtype is torch.bool:
-        raise DataError(f"{name} must be integers, not {values.dtype}: {remedy}")
+def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
+    """Raise `DataError` unless `labels` are integers (rows,) in 0..num_classes−1."""
+    check_tensor(labels, "labels")
+    if labels.shape != (rows,):
+        raise DataError(
+            f"labels must be int64 of shape ({rows},), one for each row, not {labels.dtype} {tuple(labels.shape)}"
+        )
+    check_integers(labels, "labels", "convert them with labels.long()")
+    outside = (labels.long() < 0) | (labels.long() >= num_classes)
+    if bool(outside.any()):
+        row = int(outside.nonzero()[0])
+        found = int(labels[row])
+        raise DataError(
+            f"label {row} is {found}: labels must be in 0..{num_classes - 1}, and label {found} is not one of the classes"
+        )

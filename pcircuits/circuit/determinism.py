@@ -14,6 +14,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.support import Mask, Support, everywhere, side_by_side, tidy, union
 from pcircuits.circuit.units import AbstractSum, Index, Input, Units
 from pcircuits.circuit.verdict import Verdict, Witness
+from pcircuits.circuit.weights import log_weights
 from pcircuits.memory import collector_paused
 from pcircuits.parameters import Sourced
 from pcircuits.scope import Variable
@@ -79,7 +80,7 @@ class Determinism:
 
     def of_sums(self, array: AbstractSum, children: list[list[Support]]) -> list[Support]:
         """For each region of sums, the box around their inputs; notes which regions are deterministic."""
-        positive = (array.weights.value > 0).cpu().numpy()
+        positive = (log_weights(array.weights) > -torch.inf).numpy()
         used = self._circuit.used(array).tolist()
         flags = [True] * array.regions
         out = []

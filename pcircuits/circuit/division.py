@@ -109,8 +109,7 @@ class Division:
             return parameter
         key = (id(parameter), live.tobytes())
         if key not in self._slices:
-            value = parameter.value[torch.as_tensor(live)]
-            self._slices[key] = Parameter(value, parameter.constraint, parameter.trainable, parameter.name)
+            self._slices[key] = parameter.selected(lambda value: value[torch.as_tensor(live)])
         return self._slices[key]
 
     def _mix(self, array: Mix, children: list[Kept], live: Index) -> Units:
@@ -118,7 +117,7 @@ class Division:
         shape = (len(live), array.width)
         values = [self._log_values(c, r).expand(shape) for c, r in zip(array.children, rows, strict=True)]
         weights = self._weights.mix(array.weights, torch.stack(values, -1), live)
-        alive = (weights.value > 0).reshape(-1, len(children)).any(0).nonzero().flatten().tolist()
+        alive = (weights.log() > -torch.inf).reshape(-1, len(children)).any(0).nonzero().flatten().tolist()
         inputs = [children[a].regions(rows[a]) for a in alive]
         if len(alive) == 1:
             return _widened(inputs[0], shape)

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from pcircuits.circuit.circuit import Circuit, fold
 from pcircuits.circuit.units import Input
-from pcircuits.circuit.weights import log_weights
 
-__all__ = ["log_masses", "log_values", "log_weights"]
+__all__ = ["log_masses", "log_values"]
 
 
 def log_masses(circuit: Circuit) -> dict[int, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from pcircuits.parameters import Parameter, as_parameter, nonnegative, simplex
@@ -19,5 +18,4 @@ def as_weights(weights: object, name: str) -> Parameter:
 
 def log_weights(weights: Parameter) -> Tensor:
     """The logs of weights in float64; a simplex is renormalised, as it is when it is compiled."""
-    log = weights.value.to("cpu", torch.float64).log()
-    return torch.log_softmax(log, -1) if weights.constraint is simplex else log
+    return weights.log().cpu()

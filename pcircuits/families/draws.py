@@ -7,6 +7,8 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from pcircuits.arguments import as_generator
+
 __all__ = ["standard_normal", "uniform"]
 
 
@@ -16,7 +18,7 @@ def uniform(shape: Collection[int], like: Tensor, generator: torch.Generator | N
     >>> uniform((2,), torch.zeros(()), torch.Generator().manual_seed(0)).shape
     torch.Size([2])
     """
-    device = like.device if generator is None else generator.device
+    generator, device = _with_device(generator, like)
     return torch.rand(tuple(shape), generator=generator, dtype=torch.float64, device=device).to(like.device)
 
 
@@ -26,5 +28,10 @@ def standard_normal(shape: Collection[int], like: Tensor, generator: torch.Gener
     >>> standard_normal((2,), torch.zeros(()), torch.Generator().manual_seed(0)).dtype
     torch.float64
     """
-    device = like.device if generator is None else generator.device
+    generator, device = _with_device(generator, like)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float64, device=device).to(like.device)
+
+
+def _with_device(generator: torch.Generator | None, like: Tensor) -> tuple[torch.Generator | None, torch.device]:
+    generator = as_generator(generator)
+    return generator, like.device if generator is None else generator.device

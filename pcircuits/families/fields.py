@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
+from pcircuits.arguments import whole_number
 from pcircuits.errors import ParameterError
 
 __all__ = ["integer", "share"]
@@ -16,13 +16,7 @@ def integer(value: Any, name: str, least: int) -> int:
     >>> integer(256, "levels", 2)
     256
     """
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ParameterError(f"{name} is {value!r}: it must be an integer >= {least}")
-    return number
+    return whole_number(value, name, least, ParameterError)
 
 
 def share(value: Any, name: str) -> float:

@@ -16,7 +16,9 @@ from pcircuits.parameters import CONSTRAINTS, Parameter
 __all__ = ["ParameterReader", "ParameterWriter"]
 
 FIELDS = 5
-"""dtype, constraint, trainable, name, number of axes."""
+"""dtype, constraint, flags, name, number of axes."""
+TRAINABLE, LOGARITHM = 1, 2
+"""The flags of a parameter: whether it is trained, and whether its logarithm is stored in place of its value."""
 LARGEST_EXPANSION = 2**25
 """How many numbers all repeated values of a file may stand for: a small file must not ask for much memory."""
 DTYPES = {
@@ -57,19 +59,20 @@ class ParameterWriter:
         return tables | {f"values.{dtype}": Packed(pieces) for dtype, pieces in self._pieces.items()}
 
     def _add(self, parameter: Parameter) -> None:
-        dtype = str(parameter.value.dtype).removeprefix("torch.")
+        value = parameter.value if parameter.log_value is None else parameter.log_value
+        dtype = str(value.dtype).removeprefix("torch.")
         if dtype not in DTYPES or CONSTRAINTS.get(parameter.constraint.name) is not parameter.constraint:
             raise FileFormatError(
                 f"{parameter.name} cannot be saved: it has dtype {dtype} under the constraint {parameter.constraint}; "
                 f"a file holds {list(DTYPES)} under {list(CONSTRAINTS)}"
             )
-        stored = self._stored(parameter.value)
+        stored = self._stored(value)
         self._rows += [
             self._word("dtypes", dtype),
             self._word("constraints", parameter.constraint.name),
-            int(parameter.trainable),
+            TRAINABLE * parameter.trainable + LOGARITHM * (parameter.log_value is not None),
             self._word("names", parameter.name),
-            parameter.value.ndim,
+            value.ndim,
         ]
         self._sizes += [*parameter.shape, *stored.shape]
         self._pieces.setdefault(dtype, []).append(stored)
@@ -104,7 +107,7 @@ class ParameterReader:
         self.parameters = [self._parameter(*row) for row in zip(table.tolist(), shapes, values, strict=True)]
 
     def _check(self, table: Tensor) -> None:
-        limits = torch.tensor([len(self._dtypes), len(self._constraints), 2, len(self._names), 65])
+        limits = torch.tensor([len(self._dtypes), len(self._constraints), 4, len(self._names), 65])
         if bool(((table < 0) | (table >= limits)).any()):
             raise FileFormatError("the structure is malformed: the table of parameters has an entry out of range")
 
@@ -131,7 +134,8 @@ class ParameterReader:
             value = value.expand(shape)
         name = self._names[row[3]]
         try:
-            return Parameter(value, CONSTRAINTS[self._constraints[row[1]]], bool(row[2]), name)
+            make = Parameter.from_log if row[2] & LOGARITHM else Parameter
+            return make(value, CONSTRAINTS[self._constraints[row[1]]], bool(row[2] & TRAINABLE), name)
         except ParameterError as error:
             raise FileFormatError(f"the file holds a parameter that is none: {error}") from error
 

@@ -19,6 +19,7 @@ from pcircuits.learning.batches import tensors_of
 from pcircuits.learning.errors import CheckpointError
 from pcircuits.learning.history import EpochRecord
 from pcircuits.learning.settings import FitSettings
+from pcircuits.learning.structure import structures
 
 __all__ = ["Checkpoint", "identify", "load_checkpoint", "require_same_run", "save_checkpoint"]
 
@@ -47,16 +48,23 @@ def identify(
     settings: FitSettings,
     module: nn.Module,
     train: Tensor | tuple[Tensor, ...],
-    validation: Tensor | tuple[Tensor, ...],
+    validation: Tensor | tuple[Tensor, ...] | None,
 ) -> Identity:
-    """What tells this run from others: settings, the module's type, shapes and frozen parameters, checksums of the data."""
+    """What tells this run from others.
+
+    These are the settings; the module's type, shapes, frozen parameters and the structures of the circuits in it; and
+    checksums of the data.
+    """
     return {
         "settings": {name: repr(value) for name, value in asdict(settings).items()},
         "architecture": {"type": type(module).__qualname__}
         | {name: _describe(value) for name, value in module.state_dict().items()}
-        | {f"{name} is frozen": "" for name, value in module.named_parameters() if not value.requires_grad},
+        | {f"{name} is frozen": "" for name, value in module.named_parameters() if not value.requires_grad}
+        | structures(module),
         "training data": {str(i): _checksum(tensor) for i, tensor in enumerate(tensors_of(train))},
-        "validation data": {str(i): _checksum(tensor) for i, tensor in enumerate(tensors_of(validation))},
+        "validation data": {}
+        if validation is None
+        else {str(i): _checksum(tensor) for i, tensor in enumerate(tensors_of(validation))},
     }
 
 
@@ -126,10 +134,23 @@ def _broken(path: Path, error: Exception) -> CheckpointError:
 
 
 def require_same_run(path: Path, checkpoint: Checkpoint, identity: Identity) -> None:
-    """Raise `CheckpointError` with the first differences if the checkpoint belongs to another run."""
+    """Raise `CheckpointError` with the first differences if the checkpoint belongs to another run.
+
+    A run of more epochs is the same one, gone on with. One of fewer is not: its learning rates would have been others,
+    and the weights after its last epoch may be gone.
+    """
     for part, ours in identity.items():
         theirs = checkpoint.identity[part]
+        if part == "settings":
+            ours, theirs = _without_epochs(path, ours, theirs)
         names = [name for name in dict.fromkeys([*ours, *theirs]) if ours.get(name) != theirs.get(name)]
+        if not names and part == "architecture" and list(ours) != list(theirs):
+            # The state of the optimiser is by position.
+            first = next((there, here) for there, here in zip(theirs, ours, strict=True) if there != here)
+            raise CheckpointError(
+                f"The checkpoint {path} was made by a module whose parameters come in another order ({first[0]} there where "
+                f"{first[1]} is here); choose another folder, or delete it to start again."
+            )
         if names:
             differences = "; ".join(
                 f"{name}: {theirs.get(name, 'absent')} there, {ours.get(name, 'absent')} here" for name in names[:3]
@@ -138,6 +159,19 @@ def require_same_run(path: Path, checkpoint: Checkpoint, identity: Identity) -> 
                 f"The checkpoint {path} was made with other {part} ({differences}); "
                 "choose another folder, or delete it to start again."
             )
+
+
+def _without_epochs(
+    path: Path, ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Both settings apart from the number of epochs, of which there must be as many as before, or more."""
+    before, now = theirs.get("epochs", ""), ours["epochs"]
+    if before.isdecimal() and int(now) < int(before):
+        raise CheckpointError(
+            f"The checkpoint {path} is of a run of {before} epochs, and {now} are asked for, which are fewer: ask for at "
+            f"least {before}, or choose another folder."
+        )
+    return tuple({n: v for n, v in settings.items() if n != "epochs"} for settings in (ours, theirs))  # type: ignore[return-value]
 
 
 def _describe(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,8 @@ __all__ = ["EpochRecord", "History", "best_epoch", "write_csv"]
 class EpochRecord:
     """One epoch: losses and metrics are means over rows, `learning_rate` is that of its last step.
 
-    `epoch` counts from 1. The training loss is the mean while the weights move; the validation loss follows it.
+    `epoch` counts from 1. The training loss is the mean while the weights move; the validation loss follows it, and is
+    NaN where there is no validation data.
     """
 
     epoch: int
@@ -58,7 +60,7 @@ class History:
 
     @property
     def best(self) -> EpochRecord:
-        """The epoch whose weights the module has: the first with the lowest validation loss.
+        """The epoch whose weights the module has: the first with the lowest validation loss, or the last without any.
 
         **Raises** `TrainingError` where there were none, because there was nothing to train.
         """
@@ -68,7 +70,9 @@ class History:
 
 
 def best_epoch(records: Sequence[EpochRecord]) -> int:
-    """The number of the first epoch with the lowest validation loss."""
+    """The number of the first epoch with the lowest validation loss; of the last one where there are none."""
+    if math.isnan(records[-1].validation_loss):
+        return records[-1].epoch
     return min(records, key=lambda record: record.validation_loss).epoch
 
 

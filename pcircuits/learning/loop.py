@@ -37,7 +37,7 @@ _logger.addHandler(logging.NullHandler())
 def fit(
     module: ModuleT,
     train: DataT,
-    validation: DataT,
+    validation: DataT | None = None,
     *,
     settings: FitSettings | None = None,
     loss: Callable[[ModuleT, DataT], tuple[Tensor, Metrics]] | None = None,
@@ -57,6 +57,10 @@ def fit(
     nothing had happened; after a finished run it only loads the weights. The checkpoint's weights take the place of those
     that the module comes with. One process at a time trains in a folder.
 
+    The same call with more epochs goes on from the checkpoint for as many as are missing. The learning rates of these
+    are those of the longer run; where it is constant (no `warmup`, `final_fraction` 1), the result is that of a run of so
+    many epochs from the start. Fewer epochs than before are refused.
+
     A `Preparable` module first initialises itself from the training data. One without trainable parameters, such as a
     table of counts, is then done: it has an empty history and no checkpoint.
 
@@ -64,7 +68,9 @@ def fit(
 
     - `module`: what is trained; its memory is its `state_dict`.
     - `train`: a tensor, or a tuple of tensors with as many rows each; a batch has the same form.
-    - `validation`: likewise; it decides which weights are kept and when to stop.
+    - `validation`: likewise; it decides which weights are kept and when to stop. Without it, nothing tells when the
+      module begins to learn its training data by heart: the weights of the last epoch are kept, all epochs are run, and
+      validation losses are NaN.
     - `settings`: `FitSettings`, with defaults for all.
     - `loss`: from the module and a batch to the loss and a dict of metrics, both means over rows.
     - `folder`: where the checkpoint and the table go, made if absent; None keeps nothing.
@@ -86,11 +92,21 @@ def fit(
     >>> round(line(torch.ones(1, 1)).item(), 1)
     3.0
     """
-    settings = settings or FitSettings()
+    settings = FitSettings() if settings is None else settings
+    if not isinstance(settings, FitSettings):
+        raise TrainingError(
+            f"settings are a FitSettings, not {type(settings).__name__}: FitSettings(epochs=...) makes them."
+        )
     _require_ignite()
     objective = objective_of(module, loss)
     check_data(train, "training")
-    check_data(validation, "validation")
+    if validation is not None:
+        check_data(validation, "validation")
+    elif settings.patience is not None:
+        raise TrainingError(
+            f"FitSettings: patience is {settings.patience}, and without validation data nothing says when to stop: give "
+            "some, or leave patience out."
+        )
     device = settings.torch_device()
     module.to(device)
     with forked_generators(device):
@@ -185,7 +201,8 @@ def _attach_bar(trainer: Engine, run: Run[Any]) -> ProgressBar:
     from ignite.handlers import ProgressBar
 
     def shown(loss: float) -> dict[str, float]:
-        return {"loss": loss} | ({"validation": run.records[-1].validation_loss} if run.records else {})
+        validated = run.records and run.validation is not None
+        return {"loss": loss} | ({"validation": run.records[-1].validation_loss} if validated else {})
 
     bar = ProgressBar()
     bar.attach(trainer, output_transform=shown)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pcircuits.learning.batches import DataT, count_rows, ordered_batches
 from pcircuits.learning.checkpoint import Checkpoint, Identity
-from pcircuits.learning.errors import DivergenceError, TrainingError
+from pcircuits.learning.errors import CheckpointError, DivergenceError, TrainingError
 from pcircuits.learning.history import EpochRecord, History, best_epoch
 from pcircuits.learning.learner import Metrics, Objective
 from pcircuits.learning.randomness import derive_seed, seed_generators
@@ -58,14 +58,14 @@ class Run(Generic[DataT]):
         module: nn.Module,
         objective: Objective[DataT],
         train: DataT,
-        validation: DataT,
+        validation: DataT | None,
         settings: FitSettings,
         device: torch.device,
     ) -> None:
         self.module = module
         self.objective: Objective[DataT] = objective
         self.train: DataT = train
-        self.validation: DataT = validation
+        self.validation: DataT | None = validation
         self.settings = settings
         self.device = device
         self.records: list[EpochRecord] = []
@@ -130,7 +130,7 @@ class Run(Generic[DataT]):
             validation_metrics=validation_metrics,
         )
         self.records.append(record)
-        if best_epoch(self.records) == record.epoch:
+        if self.validation is not None and best_epoch(self.records) == record.epoch:
             self.best = copy.deepcopy(self.module.state_dict())
         return record
 
@@ -145,20 +145,32 @@ class Run(Generic[DataT]):
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go back to the state of `checkpoint`."""
-        self.module.load_state_dict(checkpoint.module)
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        """Go back to the state of `checkpoint`.
+
+        **Raises** `CheckpointError` where the module or the optimiser does not take it.
+        """
+        try:
+            self.module.load_state_dict(checkpoint.module, strict=True)
+            self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{type(self.module).__name__} cannot take the state of the checkpoint ({' '.join(str(error).split())}): "
+                "choose another folder, or delete the checkpoint to start again."
+            ) from error
         self.best, self.records = checkpoint.best, list(checkpoint.records)
 
     def finish(self) -> History:
         """Give the module its best weights, ready for use: in evaluation mode and without gradients."""
-        self.module.load_state_dict(self.best)
+        if self.validation is not None:
+            self.module.load_state_dict(self.best)
         self.module.eval()
         self.optimizer.zero_grad(set_to_none=True)
         return History(tuple(self.records), self.stopped_early)
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, dict[str, float]]:
+        if self.validation is None:
+            return math.nan, {}
         self.module.eval()
         seed_generators(derive_seed(self.settings.seed, "validation"), self.device)
         means = RowMean()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import numbers
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -58,14 +59,30 @@ class FitSettings:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        self._take_numbers()
         self._require(_whole(self.epochs), "epochs", "an integer, at least 1")
         self._require(_whole(self.batch_size), "batch_size", "an integer, at least 1")
+        self._require(_whole(self.seed, 0), "seed", "an integer, at least 0")
+        for name in ("learning_rate", "weight_decay", "warmup", "final_fraction"):
+            self._require(_real(getattr(self, name)), name, "a number")
+        self._require(self.clip is None or _real(self.clip), "clip", "a number, or None")
+        self._require(isinstance(self.device, str), "device", '"cpu", "cuda" or "cuda:1"')
         self._require(0 < self.learning_rate < math.inf, "learning_rate", "positive and finite")
         self._require(0 <= self.weight_decay < math.inf, "weight_decay", "at least 0 and finite")
         self._require(self.patience is None or _whole(self.patience), "patience", "an integer, at least 1, or None")
         self._require(self.clip is None or self.clip > 0, "clip", "positive, or None")
         self._require(0 <= self.warmup < 1, "warmup", "in [0, 1): a share of all steps")
         self._require(0 <= self.final_fraction <= 1, "final_fraction", "in [0, 1]: a share of learning_rate")
+
+    def _take_numbers(self) -> None:
+        """NumPy's numbers become Python's: a checkpoint compares what settings look like."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int | float) and isinstance(value, numbers.Real):
+                plain = int(value) if isinstance(value, numbers.Integral) else float(value)
+                object.__setattr__(self, field.name, plain)
+            elif isinstance(value, float) and type(value) is not float:  # numpy.float64
+                object.__setattr__(self, field.name, float(value))
 
     def _require(self, holds: bool, name: str, range_: str) -> None:
         if not holds:
@@ -82,6 +99,10 @@ class FitSettings:
             raise TrainingError(f"FitSettings: {error}") from error
 
 
-def _whole(value: object) -> bool:
-    """Whether it is an integer of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _whole(value: object, smallest: int = 1) -> bool:
+    """Whether it is an integer of at least `smallest`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

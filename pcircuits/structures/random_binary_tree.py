@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
+from pcircuits.arguments import as_generator
 from pcircuits.errors import ScopeError
 from pcircuits.families.fields import integer
 from pcircuits.scope import Variable, as_variables
@@ -39,6 +40,7 @@ def random_binary_tree(
     RegionGraph(8 variables, 19 regions, 9 partitions)
     """
     labels = as_variables(variables)
+    draws = as_generator(generator)
     depth, repetitions = integer(depth, "depth", least=1), integer(repetitions, "repetitions", least=1)
     if len(labels) < 2:
         raise ScopeError(f"a random binary tree splits two variables or more, not only {labels[0]!r}")
@@ -51,7 +53,7 @@ def random_binary_tree(
             for region in level:
                 if len(scopes[region]) > 1:
                     names = (repetition, number + 1, len(below)), (repetition, number + 1, len(below) + 1)
-                    for name, half in zip(names, _random_halves(scopes[region], generator), strict=True):
+                    for name, half in zip(names, _random_halves(scopes[region], draws), strict=True):
                         scopes[name] = half
                     partitions.setdefault(region, []).append(names)
                     below += names
@@ -60,7 +62,8 @@ def random_binary_tree(
 
 
 def _random_halves(
-    labels: tuple[Variable, ...], generator: torch.Generator
+    labels: tuple[Variable, ...], generator: torch.Generator | None
 ) -> tuple[tuple[Variable, ...], tuple[Variable, ...]]:
-    shuffled = [labels[i] for i in torch.randperm(len(labels), generator=generator, device=generator.device).tolist()]
+    device = None if generator is None else generator.device
+    shuffled = [labels[i] for i in torch.randperm(len(labels), generator=generator, device=device).tolist()]
     return tuple(shuffled[: len(labels) // 2]), tuple(shuffled[len(labels) // 2 :])

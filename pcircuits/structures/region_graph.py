@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 
 from pcircuits.errors import ScopeError
-from pcircuits.scope import Variable, is_label
+from pcircuits.scope import Variable, as_label, as_variables, is_label
 from pcircuits.structures.exchange import read_networkx, write_networkx
 from pcircuits.structures.validation import check_partitions, checked_scopes, only_root
 
@@ -120,11 +120,11 @@ def _ordered(
     if wanted is not None:
         if len(wanted) != len(scope) or set(wanted) != scope:
             raise ScopeError(f"`variables` holds {list(wanted)}, and the root's scope is {sorted(scope, key=str)}")
-        return tuple(wanted)
+        return as_variables(wanted)
     if all(isinstance(label, int) for label in scope):
         return tuple(sorted(scope, key=int))
     if is_label(given):
-        return (given,)
+        return (as_label(given),)
     if isinstance(given, Sequence):
-        return tuple(given)
+        return as_variables(given)
     return tuple(sorted(scope, key=str))

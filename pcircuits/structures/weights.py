@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from pcircuits.arguments import as_generator
 from pcircuits.families.draws import standard_normal
 from pcircuits.parameters import Parameter, simplex
 
 __all__ = ["RandomSimplices", "random_simplices"]
 
 
-def random_simplices(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def random_simplices(shape: tuple[int, ...], generator: torch.Generator | None) -> torch.Tensor:
     """Vectors of positive numbers with sum 1 along the last axis: the softmax of standard normal numbers, in float64.
 
     >>> random_simplices((2, 3), torch.Generator().manual_seed(0)).sum(-1)
@@ -26,8 +27,8 @@ class RandomSimplices:
     torch.Size([5, 2, 3])
     """
 
-    def __init__(self, generator: torch.Generator) -> None:
-        self._generator = generator
+    def __init__(self, generator: torch.Generator | None) -> None:
+        self._generator = as_generator(generator)
 
     def __call__(self, *shape: int) -> Parameter:
         """Weights of a shape, which sum to 1 along its last axis."""

@@ -1,6 +1,10 @@
 """Parameters outside of their constraints, for every family; and those that are within, but for rounding."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -101,3 +105,122 @@ def test_what_was_given_is_never_changed():
     parameter = pc.Parameter(given, pc.simplex)
     given[0] = 5.0
     assert parameter.value.tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    "probs",
+    [
+        [0.3333, 0.3333, 0.3333],
+        [0.333, 0.333, 0.333],
+        [0.33, 0.33, 0.33],
+        [0.3333333] * 3,
+        [0.0, 0.3333, 0.3333, 0.3333],
+        [0.143] * 7,
+        np.array([0.3333] * 3, np.float32),
+        np.array([0.3333] * 3, np.float32).tolist(),
+        torch.full((3,), 0.3333, dtype=torch.float16),
+        torch.softmax(torch.randn(50, generator=torch.Generator().manual_seed(0)), 0).half(),
+        torch.softmax(torch.randn(50, generator=torch.Generator().manual_seed(0)), 0).half().tolist(),
+        torch.softmax(torch.randn(50, generator=torch.Generator().manual_seed(0)), 0).bfloat16(),
+        torch.softmax(torch.randn(1000, generator=torch.Generator().manual_seed(0)), 0).tolist(),
+        [[0.5, 0.5, 0.0], [0.3333, 0.3333, 0.3333]],
+    ],
+    ids=repr,
+)
+def test_probabilities_that_were_rounded_are_divided_by_their_sum(probs):
+    given = torch.as_tensor(np.asarray(probs, np.float64) if isinstance(probs, list) else probs).double()
+    value = pc.Parameter(probs, pc.simplex).value
+    assert value.dtype == torch.float64
+    assert value.sum(-1).flatten().tolist() == pytest.approx([1.0] * value.sum(-1).numel(), abs=1e-15 * value.shape[-1])
+    assert torch.allclose(value, given / given.sum(-1, keepdim=True), rtol=1e-15, atol=0)
+    assert torch.equal(value == 0, given == 0)
+    pc.Categorical("c", probs)
+    if given.ndim == 1:
+        pc.mixture(probs, pc.Bernoulli("a", np.full(len(given), 0.5)))
+
+
+@pytest.mark.parametrize(
+    "probs",
+    [
+        [0.3, 0.3, 0.3],
+        [0.1] * 9,
+        [0.5, 0.4],
+        [0.5, 0.49],
+        [0.5, 0.499],
+        [0.25, 0.251, 0.501],
+        [0.333333, 0.333333, 0.33332],
+        [0.001] * 900,
+        [1 / 3, 1 / 3, 0.3333],
+        [1 / 3, 1 / 3, 1 / 3 + 1e-6],
+        np.array([0.3, 0.3, 0.3], np.float32),
+        torch.full((3,), 0.3, dtype=torch.float16),
+        [[0.5, 0.5], [0.5, 0.4]],
+    ],
+    ids=repr,
+)
+def test_probabilities_that_no_rounding_explains(probs):
+    with pytest.raises(pc.ParameterError, match="it must be >= 0 and sum to 1"):
+        pc.Parameter(probs, pc.simplex)
+
+
+def test_probabilities_that_sum_to_one_are_kept_bit_by_bit():
+    for probs in ([0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5]):
+        assert pc.Parameter(probs, pc.simplex).value.tolist() == probs
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda v: pc.Normal("x", v, 1.0),
+        lambda v: pc.Normal("x", 0.0, v),
+        lambda v: pc.Normal("x", [0.0, 1.0], 1.0).sum(v),
+        lambda v: pc.mixture(v, A),
+        lambda v: pc.Parameter(v, pc.nonnegative),
+        lambda v: pc.Parameter(list(v), pc.simplex),
+        lambda v: pc.Parameter.from_log(v, pc.nonnegative),
+        lambda v: pc.Categorical("x", v),
+        lambda v: (v[0] * A + v[1] * A).units,
+        lambda v: pc.inputs(pc.families.Normal(), "x", {"loc": v, "scale": 1.0}),
+    ],
+)
+def test_tensors_with_a_graph_are_not_cut_off_in_silence(make):
+    own = torch.nn.Parameter(torch.tensor([0.25, 0.75]))
+    for value in (own, own * 1.0, torch.nn.Linear(1, 2)(torch.ones(1)).softmax(-1)):
+        with pytest.raises(pc.ParameterError, match=r"requires a gradient.*x\.detach\(\).*pcircuits\.Sourced"):
+            make(value)
+        make(value.detach())
+    with torch.no_grad(), pytest.raises(pc.ParameterError, match="requires a gradient"):
+        pc.Parameter(own, pc.nonnegative)
+
+
+def test_numbers_of_every_kind_are_parameters():
+    for loc in (
+        Decimal("0.5"),
+        Fraction(1, 2),
+        np.float32(0.5),
+        np.array(0.5),
+        torch.tensor(0.5),
+        pd.Series([0.5], index=[4]),
+    ):
+        units = pc.Normal("x", loc, 1)
+        assert units.parameters["loc"].value.tolist() == [[0.5]]
+    assert pc.Categorical("x", [Fraction(1, 3)] * 3).parameters["probs"].value.sum() == 1.0
+    assert pc.Bernoulli("x", np.ma.masked_array([0.25])).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (np.ma.masked_array([0.5, 0.5], [True, False]), "has masked entries: every parameter needs a value"),
+        ("wet", "is not a number or an array of numbers: 'wet'"),
+        (None, "is not a number"),
+        (1j, "is not a number"),
+        (torch.zeros(2, dtype=torch.complex64), "which are no real numbers"),
+        (torch.eye(2).to_sparse(), "it is a sparse or nested tensor"),
+        ([0.5, None], "is nan: it must be finite"),
+        ([[0.5], [0.5, 0.5]], "is not a number or an array of numbers"),
+    ],
+)
+def test_what_is_no_number(value, says):
+    with pytest.raises(pc.ParameterError, match=says):
+        pc.Parameter(value, pc.real, name="loc")

@@ -29,6 +29,15 @@ INDEX = {
         "evidence/test_evidence.py::test_a_contradiction_is_named",
         "queries/test_query_errors.py::test_contradictions",
     ],
+    "evidence that is complex, sparse, ragged, text, dates or objects": [
+        "evidence/test_evidence.py::test_refused",
+        "evidence/test_frames.py::test_refused",
+    ],
+    "counts that the model's dtype would round": [
+        "evidence/test_forms.py::test_counts_that_float32_does_not_hold_are_refused_there"
+    ],
+    "columns of a frame that are no variables": ["evidence/test_frames.py::test_refused"],
+    "evidence under torch.jit.trace": ["evidence/test_graphs.py::test_tracing_is_refused"],
     "dict evidence of unequal lengths": ["evidence/test_evidence.py::test_refused"],
     "family parameters outside of their constraints": [
         "circuit/test_bad_units.py::test_parameters_of_leaves",
@@ -37,6 +46,15 @@ INDEX = {
     "weights negative, NaN, or not summing to one": [
         "circuit/test_bad_units.py::test_weights",
         "bad_input/test_bad_parameters.py::test_weights_of_a_mixture",
+    ],
+    "parameters with a graph, or of no real numbers": [
+        "bad_input/test_bad_parameters.py::test_tensors_with_a_graph_are_not_cut_off_in_silence",
+        "bad_input/test_bad_parameters.py::test_what_is_no_number",
+    ],
+    "logarithms that make no weights": ["circuit/test_log_parameters.py::test_refused"],
+    "a seed for a generator, a float for a whole number": [
+        "bad_input/test_bad_arguments.py::test_a_seed_is_not_a_generator",
+        "bad_input/test_bad_arguments.py::test_what_is_no_whole_number",
     ],
     "overlapping or differing scopes": [
         "queries/test_query_errors.py::test_compile_names_the_witness",

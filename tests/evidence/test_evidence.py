@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 
 from pcircuits.errors import CircuitError, EvidenceError, ScopeError
@@ -105,17 +106,37 @@ def test_evidence_joins():
         ({"x": -torch.inf}, EvidenceError, "row 0: 'x' is -inf"),
         ((torch.full((1, 3), NAN), torch.tensor([[False, True, False]])), EvidenceError, "row 0: 'c' is NaN, but"),
         ((torch.zeros(1, 3), torch.zeros(2, 3) > 0), EvidenceError, "shape (1, 3), its mask (2, 3)"),
-        ((torch.zeros(1, 3), torch.zeros(1, 3)), EvidenceError, "a pair of tensors, the second bool"),
-        ((torch.zeros(1, 3), None), EvidenceError, "a pair of tensors"),
-        ((np.zeros((1, 3)), np.ones((1, 3), bool)), EvidenceError, "not (ndarray, ndarray): torch.as_tensor(...)"),
-        (np.zeros((1, 3)), EvidenceError, "not ndarray: torch.as_tensor(x) makes a tensor"),
+        ((torch.zeros(1, 3), torch.zeros(1, 3)), EvidenceError, "the mask is bool, or 0 and 1 as integers"),
+        ((torch.zeros(1, 3), torch.tensor([[0, 1, 2]])), EvidenceError, "a tensor of torch.int64): x == x is the mask"),
+        (
+            (torch.zeros(1, 3), None),
+            EvidenceError,
+            "a pair of arrays, not (a tensor of torch.float32, a NoneType): None is",
+        ),
+        ((torch.zeros(2, 3), torch.ones(3, 2) > 0), EvidenceError, "shape (3, 2); it needs (B, 3), a column for each"),
+        ((torch.zeros(2, 3), torch.ones(3) > 0), EvidenceError, "its mask (1, 3): they need the same, (B, 3)"),
+        (torch.zeros(3, 2), EvidenceError, "NaN where one is missing; transpose it (x.T)"),
+        (torch.zeros(1, 3, dtype=torch.complex64), EvidenceError, "a tensor of torch.complex64, which are no real"),
+        (torch.zeros(1, 3, device="meta"), EvidenceError, "it is on the device 'meta', and holds no data"),
+        (torch.zeros(1, 3).to_sparse(), EvidenceError, "it is a sparse or nested tensor: x.to_dense()"),
+        (scipy.sparse.csr_array(np.zeros((1, 3))), EvidenceError, "it is sparse: x.toarray() makes"),
+        (np.zeros((1, 3), complex), EvidenceError, "its dtype is complex128, which are no real numbers"),
+        (np.array([[0.0, "c", 0.0]], object), EvidenceError, "'c' is no number"),
+        (np.zeros((1, 3), "datetime64[D]"), EvidenceError, "it holds dates or durations: turn them into numbers"),
+        ([[0.0, 0.0], [0.0]], EvidenceError, "evidence is a list that cannot be read: its parts"),
+        ([["0", "1", "2"]], EvidenceError, "'0' is no number"),
+        ({"x": 1j}, EvidenceError, "the value of 'x' is 1j"),
+        ({"x": torch.zeros(2).to_sparse()}, EvidenceError, "it is a sparse"),
+        ({True: 0.0}, ScopeError, "a variable is an int or a str, not True"),
+        ({("x",): 0.0}, ScopeError, "a variable is an int or a str, not ('x',)"),
         ({"x": [0.0, 1.0], "c": [0.0, 1.0, 2.0]}, EvidenceError, "different lengths: {'x': 2, 'c': 3}"),
         ({"x": [[0.0]]}, EvidenceError, "'x' has shape (1, 1); it needs one number, or (B,)"),
         ({"x": "wet"}, EvidenceError, "the value of 'x' is 'wet'"),
         ({"x": None}, EvidenceError, "the value of 'x' is None"),
         ({"y": 0.0}, ScopeError, "there is no variable 'y': there are 'x', 'c', 'n'"),
-        ([[0.0, 0.0, 0.0]], EvidenceError, "not list: torch.as_tensor(x)"),
         (None, EvidenceError, "not NoneType"),
+        ("wet", EvidenceError, "not str"),
+        (0.5, EvidenceError, "not float"),
     ],
 )
 def test_refused(form, error, says):

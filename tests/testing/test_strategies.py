@@ -20,11 +20,11 @@ from pcircuits.testing.strategies import boxes, broken_circuits, circuits, evide
 SAMPLE = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
-def drawn(strategy, options=SAMPLE):
+def drawn(strategy, options=SAMPLE, start=7):
     """Examples of a strategy at a fixed seed."""
     found = []
 
-    @seed(7)
+    @seed(start)
     @options
     @given(strategy)
     def collect(example):
@@ -110,7 +110,9 @@ def test_possible_evidence_is_possible(data):
 
 
 def test_evidence_is_likely_unlikely_and_impossible_complete_and_missing():
-    pairs = drawn(circuits().flatmap(lambda c: st.tuples(st.just(c), evidence(c))))
+    pairs_of = circuits().flatmap(lambda c: st.tuples(st.just(c), evidence(c)))
+    # Hypothesis varies what it has drawn before, so that rare things come in clusters: one seed does not tell.
+    pairs = [pair for start in (7, 8, 9) for pair in drawn(pairs_of, start=start)]
     values = [Oracle(circuit).log_value(row) for circuit, row in pairs]
     assert sum(value == -math.inf for value in values) >= 10
     assert sum(-math.inf < value < -1000 for value in values) >= 5

@@ -4,10 +4,12 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
 
+from pcircuits.errors import CircuitError
 from vq_sources.errors import ConfigError, DataError, SelectionError
 from vq_sources.priors import AutoregressivePrior, ClassMarginal, EmpiricalPrior, IndependentPrior, PixelCNN
 
@@ -195,6 +197,18 @@ def test_codes_and_prefixes_are_checked(member):
         prior.log_prob(torch.tensor([[0, 1, 0]]))
     with pytest.raises(DataError, match="a prefix is"):
         prior.next_log_probs(EVERY)
+
+
+@pytest.mark.errors
+@pytest.mark.parametrize("classes", [None, 2])
+@pytest.mark.parametrize("n", [3.5, 3.0, "3", -1, None, True])
+def test_numbers_of_samples_are_whole(n, classes):
+    prior = IndependentPrior((1, 2), 2, num_classes=classes).marginal()
+    with pytest.raises(DataError, match=r"n is .*: it must be an integer >= 0"):
+        prior.sample(n)
+    assert prior.sample(np.int64(3)).shape == (3, 2)
+    with pytest.raises(CircuitError, match=r"generator is a torch\.Generator, not 7"):
+        prior.sample(3, 7)
 
 
 @pytest.mark.errors

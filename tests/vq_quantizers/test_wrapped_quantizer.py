@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from vector_quantize_pytorch import ResidualVQ, VectorQuantize
+from vector_quantize_pytorch import FSQ, LFQ, ResidualVQ, SimVQ, VectorQuantize
 
 from vq_sources.errors import QuantizerError
 from vq_sources.quantizers import WrappedQuantizer, ema_quantizer
@@ -102,6 +102,27 @@ def test_wrapping_leaves_the_module_and_the_global_generator_alone() -> None:
     assert unchanged(module, before)
     assert torch.equal(torch.get_rng_state(), state)
     assert not quantizer.initialised
+
+
+@pytest.mark.parametrize(
+    "module",
+    [LFQ(codebook_size=16, dim=4), LFQ(codebook_size=16, dim=8), FSQ([4, 4], dim=4), SimVQ(dim=4, codebook_size=8)],
+    ids=["lfq", "lfq with projections", "fsq", "simvq"],
+)
+def test_quantisers_of_other_kinds_are_refused_when_they_are_wrapped(module: torch.nn.Module) -> None:
+    with pytest.raises(QuantizerError, match=rf"{type(module).__name__} cannot be used .* Take .*VectorQuantize\(dim"):
+        WrappedQuantizer(module)
+
+
+def test_a_codebook_that_moves_while_it_is_frozen_is_refused() -> None:
+    class Restless(VectorQuantize):
+        def forward(self, x: torch.Tensor, *args: object, **kwargs: object) -> object:
+            if self.training:
+                self._codebook.embed.add_(1.0)
+            return super().forward(x, *args, **kwargs)
+
+    with pytest.raises(QuantizerError, match=r"freeze_codebook=True changes its state \(_codebook.embed"):
+        WrappedQuantizer(Restless(dim=4, codebook_size=8, rotation_trick=False))
 
 
 def test_the_default_has_no_rotation_trick_and_starts_by_k_means() -> None:

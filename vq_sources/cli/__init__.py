@@ -14,5 +14,7 @@ def main() -> None:
         print(f'error: vq-circuit needs typer and rich ({error}): pip install "pcircuits[vq]"', file=sys.stderr)
         sys.exit(1)
     from vq_sources.cli.app import app
+    from vq_sources.cli.encodings import write_plainly
 
+    write_plainly()
     app(prog_name="vq-circuit")

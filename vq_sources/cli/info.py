@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +12,15 @@ import torch
 import typer
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from vq_sources.cli.circuit_files import CircuitFile, open_circuit
+import pcircuits as pc
+from pcircuits.queries.compiled import Queries
+from pcircuits.scope import REAL
+from vq_sources.cli.circuit_files import CircuitFile, chosen_root, open_circuit
 from vq_sources.cli.failures import reporting
 from vq_sources.cli.judging import DTYPE
-from vq_sources.cli.options import Device, Out, Seed, check_device
+from vq_sources.cli.options import Device, Out, Root, Seed, check_device
 from vq_sources.cli.voice import Voice
 from vq_sources.cli.workspace import SETTINGS_NAME, Workspace, settings_of
 from vq_sources.errors import ConfigError, DataError
@@ -34,6 +38,7 @@ def info(
     path: Annotated[
         Path, typer.Argument(help="A folder of results, a circuit file, or a model file.", show_default=False)
     ],
+    root: Root = None,
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
@@ -41,17 +46,18 @@ def info(
     """Say what a folder, a circuit file (.pc) or a model file (.safetensors) holds.
 
     Of a circuit: its size, its properties (each a verdict, with a witness where it does not hold), where it came from,
-    and its entropy, estimated from 64 samples of its own.
+    and its entropy, estimated from 64 samples of its own: that of its integers, and the differential entropy of its real
+    numbers given these, which are never mixed. A circuit of several roots has one for each: choose with --root.
 
     Writes nothing, unless --out names a folder for info.json.
     """
     with reporting():
         check_device(device)
         voice = Voice()
-        found = _look(path, seed, device, voice)
+        found = _look(path, root, seed, device, voice)
         if out is not None:
             with Workspace.open(
-                out, settings_of("info", {"path": str(path), "seed": seed, "device": device})
+                out, settings_of("info", {"path": str(path), "root": root, "seed": seed, "device": device})
             ) as workspace:
                 write_json(workspace.path("info.json"), found)
         table = Table(
@@ -64,14 +70,14 @@ def info(
         voice.out.print(table, highlight=False)
 
 
-def _look(path: Path, seed: int, device: str, voice: Voice) -> dict[str, Any]:
+def _look(path: Path, root: int | None, seed: int, device: str, voice: Voice) -> dict[str, Any]:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
         raise FileNotFoundError(f"there is nothing at {path}")
     if path.suffix == ".safetensors":
         return _model(path)
-    return _circuit(open_circuit(path), seed, device, voice)
+    return _circuit(open_circuit(path), root, seed, device, voice)
 
 
 def _folder(folder: Path) -> dict[str, Any]:
@@ -131,7 +137,7 @@ def _model(path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _circuit(file: CircuitFile, seed: int, device: str, voice: Voice) -> dict[str, Any]:
+def _circuit(file: CircuitFile, root: int | None, seed: int, device: str, voice: Voice) -> dict[str, Any]:
     circuit, origin = file.circuit, file.origin
     found: dict[str, Any] = {"summary": str(circuit.summary()), "roots": circuit.num_roots}
     properties = circuit.check()
@@ -150,16 +156,37 @@ def _circuit(file: CircuitFile, seed: int, device: str, voice: Voice) -> dict[st
         found["weights"] = origin["weights"]
         found["covered mass"] = f"{origin['covered_mass']:.4f} of prior {origin['prior']}"
         found["parameters"] = origin["sizes"]
+    if root is None and circuit.num_roots > 1:
+        found["entropy"] = f"of each root another: say which of 0 to {circuit.num_roots - 1} with --root"
+        return found
+    chosen = chosen_root(file, root)
+    of = "" if root is None else f", root {chosen}"
     with voice.step(f"entropy, from {OWN_SAMPLES} of its own samples"):
-        model = circuit.compile(dtype=DTYPE, device=device).root(0)
+        model = circuit.compile(dtype=DTYPE, device=device).root(chosen)
         own = model.sample(OWN_SAMPLES, generator=torch.Generator().manual_seed(seed))
-        mass = model.log_prob(torch.full((1, len(circuit.variables)), torch.nan, device=own.device))
-        bits = (mass - model.log_prob(own)) / math.log(2) / len(circuit.variables)
-    density = circuit.inputs[0].family.base == "lebesgue"
-    found["differential entropy" if density else "entropy"] = (
-        f"about {float(bits.mean()):.3f} ± {float(bits.std() / OWN_SAMPLES**0.5):.3f} bits per variable"
-    )
+        for name, bits in _entropies(circuit, model, own):
+            found[name + of] = (
+                f"about {float(bits.mean()):.3f} ± {float(bits.std() / OWN_SAMPLES**0.5):.3f} bits per variable"
+            )
     return found
+
+
+def _entropies(circuit: pc.Circuit, model: Queries, own: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """−log2 p of its own samples for each variable, of integers and of real numbers apart, by what it is called.
+
+    H(d, c) = H(d) + h(c | d): the first is of probabilities, the second of densities, whose unit it depends on.
+    """
+    integers = torch.tensor([states != REAL for states in circuit.states], device=own.device)
+    count, density = int(integers.sum()), int((~integers).sum())
+    nothing = torch.full_like(own[:1], torch.nan)
+    mass, whole = model.log_prob(nothing), model.log_prob(own)
+    part = model.log_prob(torch.where(integers, own, torch.nan)) if count and density else whole if count else mass
+    if count:
+        name = f"entropy of {count:,} integer variables" if density else "entropy"
+        yield name, (mass - part) / math.log(2) / count
+    if density:
+        name = f"differential entropy of {density:,} real ones given these" if count else "differential entropy"
+        yield name, (part - whole) / math.log(2) / density
 
 
 def _text(value: Any, name: str = "") -> str:

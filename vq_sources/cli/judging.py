@@ -14,7 +14,7 @@ from torch import Tensor
 import pcircuits as pc
 from vq_sources.data import EncodedSplit, Split
 from vq_sources.data.pixels import dequantise, scale
-from vq_sources.metrics import Inpainting, continuous_bpd, discrete_bpd, inpaint
+from vq_sources.metrics import Inpainting, continuous_bpd, counts_pixels, discrete_bpd, inpaint
 from vq_sources.priors import AutoregressivePrior
 from vq_sources.protocols import VQSource
 from vq_sources.report import picture_inpainting
@@ -78,17 +78,14 @@ def evaluated(
 
 @torch.no_grad()
 def drawn_images(
-    circuit: pc.Circuit, count: int, shape: tuple[int, int], device: str, seed: int
+    circuit: pc.Circuit, count: int, shape: tuple[int, int], device: str, seed: int, root: int = 0
 ) -> Float[Tensor, "n H W"]:
-    """Samples of a circuit as images in [0, 1] units, from its first root."""
+    """Samples of a circuit as images in [0, 1] units, from one of its roots."""
+    counting = counts_pixels(circuit)
     model = circuit.compile(dtype=DTYPE, device=device)
-    drawn = model.root(0).sample(count, generator=torch.Generator().manual_seed(seed)).reshape(count, *shape)
+    drawn = model.root(root).sample(count, generator=torch.Generator().manual_seed(seed)).reshape(count, *shape)
     states = circuit.inputs[0].family.states
-    return (
-        drawn.cpu()
-        if circuit.inputs[0].family.base == "lebesgue" or states is None
-        else scale(drawn.long().cpu(), states)
-    )
+    return scale(drawn.long().cpu(), states) if counting and states is not None else drawn.cpu()
 
 
 @torch.no_grad()
@@ -102,7 +99,7 @@ def inpainting_facts(
         "images": len(images),
         "psnr": shown.psnr,
         "conditional_bits_per_hidden_pixel": shown.conditional_bits,
-        "continuous": circuit.inputs[0].family.base == "lebesgue",
+        "continuous": not counts_pixels(circuit),
     }
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "Device",
     "Download",
     "Out",
+    "Root",
     "Seed",
     "Split",
     "check_device",
@@ -49,6 +50,12 @@ Out = Annotated[
         help="The folder of results. One that was made with other settings, or is in use, is refused.",
         file_okay=False,
         show_default=False,
+    ),
+]
+Root = Annotated[
+    int | None,
+    typer.Option(
+        help="Which root, where the circuit has several, such as one for each class.", min=0, show_default=False
     ),
 ]
 DataRoot = Annotated[

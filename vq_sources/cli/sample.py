@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from vq_sources.cli.circuit_files import image_shape, open_circuit
+from vq_sources.cli.circuit_files import chosen_root, image_shape, open_circuit
 from vq_sources.cli.failures import reporting
 from vq_sources.cli.judging import drawn_images
-from vq_sources.cli.options import Device, Out, Seed, check_device
+from vq_sources.cli.options import Device, Out, Root, Seed, check_device
 from vq_sources.cli.voice import Voice
 from vq_sources.cli.workspace import Workspace, settings_of
 from vq_sources.report import picture_samples
@@ -21,6 +21,7 @@ __all__ = ["sample"]
 def sample(
     circuit: Annotated[Path, typer.Argument(help="A circuit file.", show_default=False)],
     count: Annotated[int, typer.Option(help="How many.", min=1, max=400)] = 50,
+    root: Root = None,
     seed: Seed = 0,
     device: Device = "cpu",
     out: Out = None,
@@ -32,16 +33,17 @@ def sample(
     with reporting():
         check_device(device)
         file = open_circuit(circuit)
-        shape = image_shape(file.circuit)
+        shape, chosen = image_shape(file.circuit), chosen_root(file, root)
         voice = Voice()
         folder = out or Path("runs", f"sample-{circuit.stem}")
-        asked = {"circuit": file.digest, "count": count, "seed": seed, "device": device}
+        asked = {"circuit": file.digest, "count": count, "root": chosen, "seed": seed, "device": device}
         with Workspace.open(folder, settings_of("sample", asked)) as workspace:
 
             def compute() -> dict[str, Any]:
+                title = f"{count} samples of {circuit.name}" + (f", root {chosen}" if root is not None else "")
                 with voice.step(f"drawing {count} samples"):
-                    drawn = drawn_images(file.circuit, count, shape, device, seed)
-                    picture_samples(drawn, workspace.path("samples.png"), f"{count} samples of {circuit.name}")
+                    drawn = drawn_images(file.circuit, count, shape, device, seed, chosen)
+                    picture_samples(drawn, workspace.path("samples.png"), title)
                 return {}
 
             workspace.stage("sample", compute, ["samples.png"])

@@ -10,7 +10,7 @@ import typer
 from vq_sources.cli.failures import reporting
 from vq_sources.cli.options import DataRoot, DatasetName, Device, Download, Out, Seed, check_device
 from vq_sources.cli.recipe import recipe_for
-from vq_sources.cli.training import Training
+from vq_sources.cli.training import LONGER_TRAINING, Training
 from vq_sources.cli.voice import Voice
 from vq_sources.cli.workspace import Workspace, settings_of
 from vq_sources.report import write_json
@@ -36,7 +36,8 @@ def train(
     """Train a VQ-VAE and a prior over its codes.
 
     Writes vqvae.safetensors, prior.safetensors, codes.safetensors and report.json, and under training/ a log of the
-    epochs and the checkpoint from which a stopped training goes on.
+    epochs and the checkpoint from which a stopped training goes on. With more --epochs than before, the VQ-VAE is trained
+    on from where it was, and the prior anew on its codes.
 
     Default folder: runs/DATASET.
     """
@@ -45,7 +46,8 @@ def train(
         recipe = recipe_for(dataset.value, seed, device, smoke=smoke, epochs=epochs)
         folder = out or Path("runs", dataset.value + ("-smoke" if smoke else ""))
         voice = Voice()
-        with Workspace.open(folder, settings_of("train", recipe.training_settings())) as workspace:
+        settings = settings_of("train", recipe.training_settings())
+        with Workspace.open(folder, settings, growing=LONGER_TRAINING) as workspace:
             training = Training(workspace, recipe, data_root, download, voice)
             teacher, codes, prior = training.teacher_facts(), training.codes_facts(), training.prior_facts()
             report = {"command": "train", "data": training.data_facts()}

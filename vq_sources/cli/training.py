@@ -29,6 +29,7 @@ from vq_sources.report import write_bytes
 
 __all__ = [
     "CODES_FILE",
+    "LONGER_TRAINING",
     "PRIOR_FILE",
     "TEACHER_FILE",
     "Training",
@@ -39,6 +40,18 @@ __all__ = [
 ]
 
 TEACHER_FILE, PRIOR_FILE, CODES_FILE = "vqvae.safetensors", "prior.safetensors", "codes.safetensors"
+LONGER_TRAINING = {
+    "model_fit.epochs": (
+        "stages/vqvae.json",
+        "stages/codes.json",
+        "stages/prior.json",
+        "training/prior",
+        "report.json",
+    ),
+    "prior_fit.epochs": ("stages/prior.json", "report.json"),
+}
+"""Settings of a folder that may become larger, and the results that are then made anew: another VQ-VAE has other codes, and
+their prior cannot go on from that of the old ones."""
 _SPLITS = ("train", "validation", "test")
 
 
@@ -200,6 +213,8 @@ def _split_codes(folder: Path) -> Mapping[str, Tensor]:
 
 def _made(folder: Path, name: str) -> Path:
     path = folder / name
+    if folder.is_file():
+        raise ConfigError(f"{folder} is a file, where a folder is needed that vq-circuit train or demo made")
     if not path.is_file():
         raise ConfigError(
             f"{folder} has no {name}, so nothing was trained there, or not to the end: run vq-circuit train --out {folder}"

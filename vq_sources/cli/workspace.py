@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,7 +33,9 @@ class Workspace:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, settings: Mapping[str, Any]) -> Iterator[Workspace]:
+    def open(
+        cls, folder: Path, settings: Mapping[str, Any], growing: Mapping[str, Sequence[str]] | None = None
+    ) -> Iterator[Workspace]:
         """Hold a folder for this process, after making sure that what is in it was made with the same settings.
 
         The lock belongs to the process and goes with it, however it ends. A new folder is made, with its parents.
@@ -41,6 +44,8 @@ class Workspace:
 
         - `folder`: absent, empty, or made by an earlier run of the same command.
         - `settings`: everything that determines the results, as JSON takes it.
+        - `growing`: dotted names of numbers among them that may become larger, each with the files and folders of
+          results that are then made anew; such as the number of epochs.
 
         **Raises** `ConfigError` where the folder is in use, was made with other settings, or was not made by
         `vq-circuit`; `OSError` where it cannot be written.
@@ -49,7 +54,7 @@ class Workspace:
         _refuse_strange(folder)
         with open(folder / LOCK_NAME, "a+", encoding="utf-8") as lock:
             _hold(lock, folder)
-            _agree(folder, settings)
+            _agree(folder, settings, growing or {})
             _clear(folder)
             yield cls(folder)
 
@@ -140,19 +145,43 @@ def _is_lock(path: Path) -> bool:
     return not content or content.isdigit()
 
 
-def _agree(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Raise unless the folder was made with these settings; a new one is given them."""
+def _agree(folder: Path, settings: Mapping[str, Any], growing: Mapping[str, Sequence[str]]) -> None:
+    """Raise unless the folder was made with these settings, or smaller ones of `growing`; a new one is given them."""
     _refuse_strange(folder)
     path = folder / SETTINGS_NAME
     if not path.exists():
         write_json(path, settings)
         return
-    differences = list(_differences(read_json(path, "choose another folder with --out, or delete this one"), settings))
-    if differences:
+    before = read_json(path, "choose another folder with --out, or delete this one")
+    differences = list(_differences(before, settings))
+    grown = [name for name, theirs, ours in differences if name in growing and _less(theirs, ours)]
+    refused = [
+        f"{name}: {_word(theirs)} there, {_word(ours)} here" for name, theirs, ours in differences if name not in grown
+    ]
+    if refused:
+        fewer = any(name in growing and _less(ours, theirs) for name, theirs, ours in differences)
         raise ConfigError(
-            f"{folder} was made with other settings ({'; '.join(differences[:3])}): choose another folder with --out, "
-            "or delete that one"
+            f"{folder} was made with other settings ({'; '.join(refused[:3])}): "
+            + ("it can be gone on with to more, and not to fewer: " if fewer else "")
+            + "choose another folder with --out, or delete that one"
         )
+    if grown:
+        # Results go before the new settings come: a process that is killed here leaves a folder of the old settings.
+        for name in dict.fromkeys(result for setting in grown for result in growing[setting]):
+            _remove(folder / name)
+        write_json(path, settings)
+
+
+def _less(one: Any, other: Any) -> bool:
+    return type(one) is int and type(other) is int and one < other
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder with what is in it, where it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _clear(folder: Path) -> None:
@@ -162,13 +191,13 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[str]:
-    """Each setting that differs, by its dotted name."""
+def _differences(theirs: Any, ours: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each setting that differs, by its dotted name, with what it is there and here."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for key in dict.fromkeys([*theirs, *ours]):
             yield from _differences(theirs.get(key), ours.get(key), f"{name}.{key}" if name else str(key))
     elif theirs != ours:
-        yield f"{name}: {_word(theirs)} there, {_word(ours)} here"
+        yield name, theirs, ours
 
 
 def _word(value: Any) -> str:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from jaxtyping import Int64
 from torch import Tensor
 
-from vq_sources.errors import DataError
-from vq_sources.protocols import check_images
+from pcircuits.arguments import whole_number
+from vq_sources.errors import ConfigError
+from vq_sources.plain_numbers import pair
+from vq_sources.protocols import check_images, check_labels
 
-__all__ = ["Dataset", "Split", "check_labels"]
+__all__ = ["Dataset", "Split"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,8 @@ class Dataset:
     - `num_classes`: C.
     - `train`, `validation`, `test`: disjoint splits.
 
-    **Raises** `DataError` for images or labels of another shape, type or range.
+    **Raises** `DataError` for images or labels of another shape, type or range; `ConfigError` for a shape or a number
+    that is none.
     """
 
     name: str
@@ -61,16 +64,10 @@ class Dataset:
     test: Split
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", pair(self.shape, f"the shape of {self.name!r}"))
+        for name, smallest in (("levels", 2), ("num_classes", 1)):
+            number = whole_number(getattr(self, name), f"{name} of {self.name!r}", smallest, ConfigError)
+            object.__setattr__(self, name, number)
         for split in (self.train, self.validation, self.test):
             check_images(split.images, self.shape, self.levels)
             check_labels(split.labels, len(split.images), self.num_classes)
-
-
-def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
-    """Raise `DataError` unless `labels` are integers (rows,) in 0..num_classes−1."""
-    if labels.shape != (rows,) or labels.is_floating_point():
-        raise DataError(f"labels must be integers of shape ({rows},), not {labels.dtype} {tuple(labels.shape)}")
-    outside = (labels < 0) | (labels >= num_classes)
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise DataError(f"label {row} is {int(labels[row])}: labels must be in 0..{num_classes - 1}")

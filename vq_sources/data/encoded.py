@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from jaxtyping import Int64
 from torch import Tensor
 
-from vq_sources.data.dataset import check_labels
 from vq_sources.errors import DataError
-from vq_sources.protocols import check_codes
+from vq_sources.plain_numbers import pair
+from vq_sources.protocols import check_codes, check_labels
 
 __all__ = ["EncodedDataset", "EncodedSplit"]
 
@@ -54,7 +54,9 @@ class EncodedDataset:
     test: EncodedSplit
 
     def __post_init__(self) -> None:
-        height, width = self.grid
+        height, width = pair(self.grid, "grid")
+        object.__setattr__(self, "grid", (height, width))
+        object.__setattr__(self, "cardinalities", tuple(self.cardinalities))
         if len(self.cardinalities) != height * width:
             raise DataError(
                 f"a grid {height} by {width} has {height * width} positions, but there are {len(self.cardinalities)} "

@@ -6,6 +6,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from pcircuits.arguments import whole_number
+from vq_sources.errors import ConfigError
+from vq_sources.protocols import check_integers
+
 __all__ = ["dequantise", "scale"]
 
 
@@ -23,6 +27,8 @@ def dequantise(
     - `generator`: where u comes from; it is drawn on the generator's device and moved.
     - `dtype`: of the result; None is torch's default.
 
+    **Raises** `DataError` for images that are not integers.
+
     **Source**: Theis, van den Oord, Bethge 2016, *A note on the evaluation of generative models*, section 3.1.
 
     **Example**
@@ -31,6 +37,8 @@ def dequantise(
     >>> (x * 4).floor().tolist()
     [0.0, 1.0, 3.0]
     """
+    check_integers(images, "images", "they are real numbers already, or want rounding")
+    levels = whole_number(levels, "levels", 1, ConfigError)
     u = torch.rand(images.shape, generator=generator, device=generator.device, dtype=dtype).to(images.device)
     images = images.long()  # a uint8 of 255 has no successor
     end = (images + 1).to(u.dtype) / levels
@@ -51,4 +59,5 @@ def scale(images: Integer[Tensor, "*shape"], levels: int, dtype: torch.dtype | N
     >>> scale(torch.tensor([0, 1, 3]), 4).tolist()
     [0.125, 0.375, 0.875]
     """
+    check_integers(images, "images", "they are real numbers already, or want rounding")
     return (images.to(torch.get_default_dtype() if dtype is None else dtype) + 0.5) / levels

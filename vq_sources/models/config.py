@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
+from pcircuits.arguments import whole_number
 from pcircuits.families import Normal
 from pcircuits.families.interface import AbstractUnivariate
 from vq_sources.errors import ConfigError
 from vq_sources.models.scaling import strides_between
+from vq_sources.plain_numbers import pair, real_number
 
 __all__ = ["VQVAEConfig"]
+
+_WHOLE = {"levels": 2, "num_codes": 2, "hidden": 1, "hidden_at_image": 1, "codebook_dim": 1, "blocks": 0}
+"""The fields that are integers, and the smallest value of each."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class VQVAEConfig:
     - `dead_code_threshold`: a code that gets fewer vectors per batch than this, on average, is revived; 0 never.
 
     **Raises** `ConfigError` for a grid that does not divide the image, a family without loc and scale or with other
-    levels, and numbers out of range.
+    levels, and numbers of another kind or out of range. Lists are taken for pairs, as JSON gives them.
 
     **Example**
 
@@ -59,15 +63,16 @@ class VQVAEConfig:
     dead_code_threshold: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("levels", "num_codes"):
-            self._require(getattr(self, name) >= 2, name, "at least 2")
-        for name in ("hidden", "hidden_at_image", "codebook_dim"):
-            self._require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("data_shape", "grid"):
-            pair = getattr(self, name)
-            self._require(len(pair) == 2 and min(pair) >= 1, name, "two numbers (rows, columns), each at least 1")
-        for name in ("blocks", "commitment_weight", "dead_code_threshold"):
-            self._require(0 <= getattr(self, name) < math.inf, name, "at least 0 and finite")
+            object.__setattr__(self, name, pair(getattr(self, name), f"VQVAEConfig: {name}"))
+        for name, smallest in _WHOLE.items():
+            object.__setattr__(
+                self, name, whole_number(getattr(self, name), f"VQVAEConfig: {name}", smallest, ConfigError)
+            )
+        for name in ("min_std", "commitment_weight", "decay", "dead_code_threshold"):
+            object.__setattr__(self, name, real_number(getattr(self, name), f"VQVAEConfig: {name}"))
+        for name in ("commitment_weight", "dead_code_threshold"):
+            self._require(getattr(self, name) >= 0, name, "at least 0")
         self._require(0 < self.min_std < 1, "min_std", "in (0, 1): pixels are in units of their range")
         self._require(0 < self.decay < 1, "decay", "in (0, 1)")
         strides_between(self.data_shape, self.grid)

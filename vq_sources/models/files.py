@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from torch import nn
 from pcircuits.errors import CircuitError, FileFormatError, ParameterError
 from pcircuits.families import FAMILIES, AbstractFamily
 from pcircuits.files import replacing
+from vq_sources.errors import ConfigError
 from vq_sources.quantizers.seeding import seeded
 
 __all__ = ["Architectures", "config_from_dict", "config_of", "config_to_dict", "load_model", "save_model"]
@@ -94,8 +95,12 @@ def load_model(path: str | os.PathLike[str], architectures: Architectures) -> nn
     return model.eval()
 
 
-def config_of(model: nn.Module) -> dict[str, Any]:
+def config_of(model: nn.Module, types: Iterable[type[AbstractFamily]] = ()) -> dict[str, Any]:
     """The config of a model as JSON's types.
+
+    **Arguments**
+
+    - `types`: families of the user's that the config may name, because whoever reads it is given their classes.
 
     **Raises** `ParameterError` for a model that cannot be made again from it.
     """
@@ -105,11 +110,18 @@ def config_of(model: nn.Module) -> dict[str, Any]:
             f"a {type(model).__name__} has no `config`, a frozen dataclass that it can be made again from: it cannot be "
             "kept in a file"
         )
-    return config_to_dict(config)
+    return config_to_dict(config, types)
 
 
-def config_to_dict(config: object) -> dict[str, Any]:
+def config_to_dict(config: object, types: Iterable[type[AbstractFamily]] = ()) -> dict[str, Any]:
     """A config as JSON's types: tuples become lists, a family becomes an object with its name.
+
+    **Arguments**
+
+    - `config`: a dataclass of numbers, strings, tuples and families.
+    - `types`: families of the user's that it may hold; `config_from_dict` then needs them too.
+
+    **Raises** `ParameterError` for a family that is neither the library's nor in `types`.
 
     **Example**
 
@@ -119,12 +131,43 @@ def config_to_dict(config: object) -> dict[str, Any]:
     """
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"a config must be a dataclass, not {type(config).__name__}")
-    return {field.name: _encode(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    known = tuple(types)
+    return {field.name: _encode(getattr(config, field.name), known) for field in dataclasses.fields(config)}
 
 
-def config_from_dict(config_class: type[C], values: Mapping[str, Any]) -> C:
-    """The inverse of `config_to_dict`."""
-    return config_class(**{name: _decode(value) for name, value in values.items()})
+def config_from_dict(config_class: type[C], values: Mapping[str, Any], types: Iterable[type[AbstractFamily]] = ()) -> C:
+    """The inverse of `config_to_dict`.
+
+    **Arguments**
+
+    - `config_class`: the dataclass.
+    - `values`: its fields, as JSON gives them; what is left out has its default.
+    - `types`: families of the user's, by whose names `values` may call them.
+
+    **Raises** `ConfigError` for fields that the class does not have or that are missing, and families that are unknown.
+
+    **Example**
+
+    >>> import json
+    >>> from vq_sources.models import VQVAEConfig
+    >>> stored = json.dumps(config_to_dict(VQVAEConfig(grid=(4, 4))))
+    >>> config_from_dict(VQVAEConfig, json.loads(stored)) == VQVAEConfig(grid=(4, 4))
+    True
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"a {config_class.__name__} is made from a mapping of its fields, not from {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(config_class) if field.init}  # type: ignore[arg-type]
+    unknown = [name for name in values if name not in fields]
+    missing = [name for name, field in fields.items() if _required(field) and name not in values]
+    if unknown or missing:
+        wrong = f"no field {unknown[0]!r}" if unknown else f"a field {missing[0]!r}, which is missing here"
+        raise ConfigError(f"a {config_class.__name__} has {wrong}: its fields are {', '.join(fields)}")
+    families = {**FAMILIES, **{cls.name: cls for cls in types}}
+    return config_class(**{name: _decode(value, families) for name, value in values.items()})
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _check_sizes(values: Any, numbers: int) -> None:
@@ -154,28 +197,33 @@ def _either(architectures: Architectures) -> str:
     return " or ".join(repr(name) for name in architectures)
 
 
-def _encode(value: Any) -> Any:
+def _encode(value: Any, types: tuple[type[AbstractFamily], ...]) -> Any:
     if isinstance(value, tuple):
-        return [_encode(item) for item in value]
+        return [_encode(item, types) for item in value]
     if isinstance(value, AbstractFamily):
-        if FAMILIES.get(value.name) is not type(value):
+        if FAMILIES.get(value.name) is not type(value) and type(value) not in types:
             raise ParameterError(
                 f"the family {value.name!r} is not one of the library's, and a model with it cannot be made again from a "
                 "file: distil with eager=True, and load the circuit with types=[its class]"
             )
-        return {"family": value.name, **config_to_dict(value)}
+        if not dataclasses.is_dataclass(value):
+            raise ParameterError(f"the family {value.name!r} cannot be kept in a file: make it a frozen dataclass")
+        return {"family": value.name, **config_to_dict(value, types)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"a config may hold numbers, strings, tuples and families, not {type(value).__name__}")
 
 
-def _decode(value: Any) -> Any:
+def _decode(value: Any, families: Mapping[str, type[AbstractFamily]]) -> Any:
     if isinstance(value, list):
-        return tuple(_decode(item) for item in value)
+        return tuple(_decode(item, families) for item in value)
     if isinstance(value, dict):
         fields = dict(value)
         name = fields.pop("family", None)
-        if name not in FAMILIES:
-            raise ValueError(f"pcircuits has no family {name!r}")
-        return config_from_dict(FAMILIES[name], fields)
+        if name not in families:
+            raise ConfigError(
+                f"there is no family {name!r} here: pass its class in types (of a circuit, to vq_sources.load_circuit), or "
+                f"take one of {sorted(FAMILIES)}"
+            )
+        return config_from_dict(families[name], fields)
     return value

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from vq_sources.protocols import check_codes, check_tensor
+
 __all__ = ["CodebookReport", "codebook_report", "perplexity"]
 
 
@@ -34,12 +36,16 @@ class CodebookReport:
 def codebook_report(codes: Integer[Tensor, "N P"], num_codes: int) -> CodebookReport:
     """Perplexity, active codes and distinct grids of the codes of a split.
 
+    **Raises** `DataError` for codes that are not integers (N, P) in 0..K−1.
+
     **Example**
 
     >>> codes = torch.tensor([[0, 1], [0, 1], [1, 0], [1, 0]])
     >>> codebook_report(codes, num_codes=3)
     CodebookReport(images=4, num_codes=3, perplexity=2.0, active_codes=2, distinct_grids=2)
     """
+    check_tensor(codes, "codes")
+    check_codes(codes, (num_codes,) * (codes.shape[1] if codes.ndim == 2 else 1))
     return CodebookReport(
         images=len(codes),
         num_codes=num_codes,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractUnivariate
 from vq_sources.data.pixels import dequantise, scale
+from vq_sources.errors import ConfigError
 from vq_sources.models.config import VQVAEConfig
 from vq_sources.models.head import LocationScaleHead
 from vq_sources.models.scaling import ResidualBlock, downsampling, strides_between
@@ -52,6 +55,7 @@ class VQVAE(nn.Module):
     def __init__(self, config: VQVAEConfig, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
+        self.encoder: nn.Module | None
         with seeded(generator):
             self.encoder = _encoder(config)
             self.quantizer = ema_quantizer(
@@ -105,6 +109,12 @@ class VQVAE(nn.Module):
         check_codes(codes, self.cardinalities)
         return self._decode(self.quantizer.decode(codes))
 
+    def decoder_alone(self) -> VQVAE:
+        """The model without its encoder, sharing its weights: what `likelihood` needs, and what a circuit copies."""
+        alone = copy.copy(self)
+        alone._modules = {**self._modules, "encoder": None}
+        return alone
+
     def reconstruct(self, images: Integer[Tensor, "B H W"]) -> dict[str, Float[Tensor, "B D"]]:
         """`likelihood(encode(images))`."""
         return self.likelihood(self.encode(images))
@@ -146,6 +156,10 @@ class VQVAE(nn.Module):
 
     def _vectors(self, images: Tensor) -> Tensor:
         """(B, H, W) to (B, P, d)."""
+        if self.encoder is None:
+            raise ConfigError(
+                "this is the decoder of a VQVAE alone, and encodes nothing: use the model it was taken from"
+            )
         features: Tensor = self.encoder(2 * self._unit(images).unsqueeze(1) - 1)  # (B, d, h, w)
         return features.flatten(2).transpose(1, 2)
 

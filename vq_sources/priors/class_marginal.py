@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from vq_sources.errors import ConfigError, SelectionError
+from pcircuits.arguments import as_generator, whole_number
+from vq_sources.errors import ConfigError, DataError, SelectionError
 from vq_sources.priors.interface import BLOCK_NUMBERS, AutoregressivePrior, State
 from vq_sources.protocols import check_codes
 
@@ -140,6 +141,7 @@ class ClassMarginal(AutoregressivePrior):
         self, n: int, generator: torch.Generator | None = None, label: int | Tensor | None = None
     ) -> Int64[Tensor, "n P"]:
         """n independent codes: a class from p(c), then a code from p(z | c), at the cost of one conditional."""
+        n, generator = whole_number(n, "n", 0, DataError), as_generator(generator)
         self._labels(label, n)
         where = "cpu" if generator is None else generator.device
         classes = torch.multinomial(self.class_probs.to(where), max(1, n), replacement=True, generator=generator)[:n]

@@ -11,6 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from vq_sources.errors import ConfigError, SelectionError
+from vq_sources.plain_numbers import real_number
 from vq_sources.priors.interface import AutoregressivePrior
 from vq_sources.protocols import check_codes
 
@@ -58,6 +59,7 @@ class EmpiricalPrior(AutoregressivePrior):
         uniform_share: float = 0.0,
     ) -> None:
         super().__init__(grid, num_codes, num_classes)
+        uniform_share = real_number(uniform_share, "uniform_share")
         if not 0 <= uniform_share <= 1:
             raise ConfigError(f"uniform_share is {uniform_share}: a share is in [0, 1]")
         self.uniform_share = uniform_share

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from pcircuits.arguments import as_generator
+
 __all__ = ["gumbel", "log1mexp"]
 
 
@@ -16,6 +18,7 @@ def gumbel(
     shape: Sequence[int], generator: torch.Generator | None, device: torch.device | str
 ) -> Float64[Tensor, "..."]:
     """Standard Gumbel noise, -log E with E ~ Exponential(1), drawn on the generator's device and moved."""
+    generator = as_generator(generator)
     where = "cpu" if generator is None else generator.device
     exponential = torch.empty(tuple(shape), dtype=torch.float64, device=where).exponential_(generator=generator)
     # A draw of exactly 0 would be an infinite Gumbel, which no comparison survives.

@@ -9,6 +9,7 @@ from jaxtyping import Int64
 from torch import Tensor, nn
 
 from vq_sources.errors import ConfigError
+from vq_sources.plain_numbers import real_number
 from vq_sources.priors.interface import AutoregressivePrior
 from vq_sources.protocols import check_codes
 
@@ -42,6 +43,7 @@ class IndependentPrior(AutoregressivePrior):
         smoothing: float = 1.0,
     ) -> None:
         super().__init__(grid, num_codes, num_classes)
+        smoothing = real_number(smoothing, "smoothing")
         if smoothing < 0:
             raise ConfigError(f"smoothing is {smoothing}: a pseudo-count is >= 0")
         self.smoothing = smoothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,9 +14,11 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
 
+from pcircuits.arguments import whole_number
 from vq_sources.errors import ConfigError, DataError, SelectionError
+from vq_sources.plain_numbers import pair
 from vq_sources.priors.gumbel import gumbel
-from vq_sources.protocols import check_codes
+from vq_sources.protocols import check_codes, check_labels
 
 __all__ = ["AutoregressivePrior", "State"]
 
@@ -56,19 +59,17 @@ class AutoregressivePrior(nn.Module, ABC):
 
     def __init__(self, grid: tuple[int, int], num_codes: int | Sequence[int], num_classes: int | None = None) -> None:
         super().__init__()
-        height, width = grid
-        if height < 1 or width < 1:
-            raise ConfigError(f"a grid needs at least one position, not {height} by {width}")
-        each = (num_codes,) * (height * width) if isinstance(num_codes, int) else tuple(num_codes)
-        if len(each) != height * width or min(each) < 1:
+        height, width = pair(grid, "a grid needs at least one position: grid")
+        listed = isinstance(num_codes, Sequence) and not isinstance(num_codes, str)
+        given = tuple(num_codes) if isinstance(num_codes, Sequence) and listed else (num_codes,) * (height * width)
+        if len(given) != height * width:
             raise ConfigError(
                 f"num_codes is {num_codes}: a grid {height} by {width} needs one number >= 1, "
                 f"or {height * width} of them"
             )
-        if num_classes is not None and num_classes < 1:
-            raise ConfigError(
-                f"num_classes is {num_classes}: it must be at least 1, or None for a prior without classes"
-            )
+        each = tuple(whole_number(number, "num_codes", 1, ConfigError) for number in given)
+        if num_classes is not None:
+            num_classes = whole_number(num_classes, "num_classes", 1, ConfigError)
         self.grid = (height, width)
         self.cardinalities: tuple[int, ...] = each
         self.num_classes = num_classes
@@ -158,6 +159,7 @@ class AutoregressivePrior(nn.Module, ABC):
         self, n: int, generator: torch.Generator | None = None, label: int | Int64[Tensor, " n"] | None = None
     ) -> Int64[Tensor, "n P"]:
         """n independent codes z ~ p(z | c), symbol by symbol, (n, P)."""
+        n = whole_number(n, "n", 0, DataError)
         state = self.start(n, label)
         for _ in self.cardinalities:
             log_probs = self.next_from(state)
@@ -238,12 +240,13 @@ class AutoregressivePrior(nn.Module, ABC):
                 f"this {name} is conditional on {self.num_classes} classes, but was asked without labels: "
                 "pass label=..., or ask prior.marginal(), which sums the classes out"
             )
-        labels = torch.full((batch,), label) if isinstance(label, int) else label
-        if labels.shape != (batch,) or labels.dtype != torch.int64:
-            raise DataError(
-                f"labels must be int64 of shape ({batch},), one for each code, not {labels.dtype} {tuple(labels.shape)}"
-            )
-        outside = (labels < 0) | (labels >= self.num_classes)
-        if bool(outside.any()):
-            raise DataError(f"label {int(labels[outside][0])} is not one of the classes 0..{self.num_classes - 1}")
-        return labels.to(self.device)
+        if not isinstance(label, Tensor):
+            try:
+                label = torch.full((batch,), operator.index(label))
+            except TypeError as error:
+                raise DataError(
+                    f"a label is an integer, or a tensor of {batch} of them, not {type(label).__name__}: "
+                    "torch.as_tensor(...) makes a tensor"
+                ) from error
+        check_labels(label, batch, self.num_classes)
+        return label.to(self.device, torch.int64)

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from pcircuits.arguments import whole_number
 from vq_sources.errors import ConfigError
+from vq_sources.plain_numbers import pair, real_number
 from vq_sources.priors.interface import BLOCK_NUMBERS, AutoregressivePrior
 
 __all__ = ["PixelCNN", "PixelCNNConfig"]
@@ -41,6 +43,20 @@ class PixelCNNConfig:
     hidden: int = 64
     layers: int | None = None
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        changed: dict[str, object] = {
+            "grid": pair(self.grid, "grid"),
+            "hidden": whole_number(self.hidden, "hidden", 1, ConfigError),
+            "layers": None if self.layers is None else whole_number(self.layers, "layers", 1, ConfigError),
+            "dropout": real_number(self.dropout, "dropout"),
+        }
+        if isinstance(self.num_codes, Sequence) and not isinstance(self.num_codes, str):
+            changed["num_codes"] = tuple(whole_number(number, "num_codes", 1, ConfigError) for number in self.num_codes)
+        else:
+            changed["num_codes"] = whole_number(self.num_codes, "num_codes", 1, ConfigError)
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
 
     @property
     def layers_needed(self) -> int:
@@ -86,8 +102,9 @@ class PixelCNN(AutoregressivePrior):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__(grid, num_codes, num_classes)
-        codes = num_codes if isinstance(num_codes, int) else tuple(num_codes)
-        self.config = PixelCNNConfig(self.grid, codes, num_classes, hidden, layers, dropout)
+        codes = tuple(num_codes) if isinstance(num_codes, Sequence) else num_codes
+        self.config = PixelCNNConfig(self.grid, codes, self.num_classes, hidden, layers, dropout)
+        hidden, layers, dropout = self.config.hidden, self.config.layers, self.config.dropout
         _check(self.config)
         depth = max(3, self.config.layers_needed) if layers is None else layers
         self.embedding = _table((max(self.cardinalities), hidden), generator, 1.0)
@@ -231,7 +248,5 @@ def _check(config: PixelCNNConfig) -> None:
             f"layers is {config.layers}, but on a grid {height} by {width} the last position sees its whole past only "
             f"from {config.layers_needed} layers on: give at least that many, or None"
         )
-    if config.hidden < 1:
-        raise ConfigError(f"hidden is {config.hidden}: there must be at least one channel")
     if not 0 <= config.dropout < 1:
         raise ConfigError(f"dropout is {config.dropout}: a share in [0, 1) is dropped")

@@ -60,10 +60,11 @@ def check_quantizer(module: nn.Module) -> None:
     """Raise `QuantizerError` unless, in eval mode, `module` decodes its codes to its output and keeps its state.
 
     A copy runs on fixed vectors of a 2 × 3 grid: two forward passes agree, no state moves, decode(encode) equals the
-    forward pass, codes are integers (B, P) in range. `module` itself is not run.
+    forward pass, codes are integers (B, P) in range; in training mode a forward pass with `freeze_codebook=True` moves
+    no state and passes gradients to the vectors. `module` itself is not run.
     """
     try:
-        problem = _problem(module)
+        problem = _problem(module) or _problem_in_training(module)
     except (AssertionError, AttributeError, LookupError, NameError, RuntimeError, TypeError, ValueError) as error:
         said = (str(error).strip() or repr(error)).splitlines()[0]
         problem = f"it fails on vectors (B, P, d): {said}"
@@ -108,6 +109,26 @@ def _problem(module: nn.Module) -> str:
     return ""
 
 
+def _problem_in_training(module: nn.Module) -> str:
+    """The forward pass as a model trains with it, the codebook held."""
+    probe = deepcopy(module).cpu()
+    reference = next((p for p in probe.parameters()), torch.zeros(()))
+    vectors = torch.randn(3, 6, int(probe.dim), generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    vectors = vectors.to(reference.dtype)
+    with torch.enable_grad(), seeded(torch.Generator().manual_seed(0)):
+        with torch.no_grad():
+            probe.eval()(torch.randn(1, max(64, 4 * int(probe.codebook_size)), int(probe.dim)).to(vectors))  # type: ignore[arg-type]
+        before = {name: value.clone() for name, value in probe.state_dict().items()}
+        answer = probe.train()(vectors.requires_grad_(), freeze_codebook=True)
+        if len(answer) != 3 or not isinstance(answer[2], Tensor):
+            return f"its forward pass gives {len(answer)} things, where vectors, codes and a loss are needed"
+        (gradient,) = torch.autograd.grad(answer[0].sum() + answer[2].sum(), [vectors], allow_unused=True)
+    moved = [name for name, value in probe.state_dict().items() if not _same(value, before.get(name))]
+    if moved:
+        return f"a forward pass with freeze_codebook=True changes its state ({', '.join(moved)})"
+    return "" if gradient is not None and bool(gradient.any()) else "no gradient passes to the vectors"
+
+
 def _same(value: Tensor, before: Tensor | None) -> bool:
     return before is not None and torch.equal(value, before)
 
@@ -116,7 +137,7 @@ def _fault(module: nn.Module) -> str:
     for option, active, remedy in _SUSPECTS:
         if active(module):
             return f"The option at fault is {option}: {remedy}"
-    return (
-        "No option known to do this is set: compare its options with those of "
-        "vector_quantize_pytorch.VectorQuantize(dim, codebook_size, rotation_trick=False), which works"
-    )
+    works = "vector_quantize_pytorch.VectorQuantize(dim, codebook_size, rotation_trick=False)"
+    if all(cls.__name__ != "VectorQuantize" for cls in type(module).__mro__):
+        return f"Take {works}, or write a quantiser of your own: a subclass of vq_sources.quantizers.AbstractQuantizer"
+    return f"No option known to do this is set: compare its options with those of {works}, which works"

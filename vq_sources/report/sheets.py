@@ -77,7 +77,7 @@ def picture_inpainting(shown: Inpainting, path: Path, title: str) -> None:
             _blank(ax)
             _show(ax, image)
             if name == "visible":
-                _cover(ax, shown.visible)
+                _cover(ax, shown.visible.expand(shown.original.shape)[row])
             if row == 0:
                 ax.set_title(name, fontsize=9, color=GREY)
     save_figure(figure, path)

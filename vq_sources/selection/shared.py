@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,12 @@ __all__ = ["Found", "account", "best", "check_agreement", "check_count"]
 
 def check_count(prior: AutoregressivePrior, n: int) -> None:
     """Raise `SelectionError` unless there are n codes to choose, 1 <= n <= ∏ K_i."""
+    try:
+        whole = not isinstance(n, bool) and operator.index(n) is not None
+    except TypeError:
+        whole = False
+    if not whole:
+        raise SelectionError(f"{n!r} codes were asked for: the number is an integer")
     if n < 1:
         raise SelectionError(f"{n} codes were asked for: ask for at least 1")
     codes = math.prod(prior.cardinalities)

@@ -35,7 +35,7 @@ def check_vq_source(source: VQSource, images: Tensor) -> None:
     >>> check_vq_source(model, images[:6])
     """
     if not isinstance(source, VQSource):
-        missing = [name for name in vars(VQSource) if not name.startswith("_") and not hasattr(source, name)]
+        missing = [name for name in dir(VQSource) if not name.startswith("_") and not hasattr(source, name)]
         raise AssertionError(f"{type(source).__name__} lacks {missing} of vq_sources.protocols.VQSource")
     was_training = source.training if isinstance(source, nn.Module) else False
     try:

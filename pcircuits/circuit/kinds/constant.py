@@ -54,10 +54,10 @@ class Constant(Units):
         return []
 
     def log_values(self, children: list[Tensor], leaves: Callable[[Input], Tensor]) -> Tensor:
-        return self.value.value.to("cpu", torch.float64).log().expand(self.shape)
+        return self.value.log().cpu().expand(self.shape)
 
     def supports(self, children: list[list[Support]], supports: Supports) -> list[Support]:
-        return [tidy({}, row) for row in (self.value.value > 0).cpu().expand(self.shape).numpy()]
+        return [tidy({}, row) for row in (self.value.log() > -torch.inf).cpu().expand(self.shape).numpy()]
 
     def held_parameters(self) -> list[Parameter]:
         return [self.value]

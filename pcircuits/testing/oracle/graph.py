@@ -155,8 +155,8 @@ def _maker(array: Units, below: list[Place], leaves: Mapping[str, Build]) -> Cal
     if isinstance(array, Input):
         return _inputs(array, leaves)
     if isinstance(array, Constant):
-        value = array.value.value.tolist()
-        return lambda r, k: ProductNode((), log(value[r][k] if isinstance(value, list) else value))
+        value = _logs(array.value)
+        return lambda r, k: ProductNode((), value[r][k] if isinstance(value, list) else value)
     if isinstance(array, Sum):
         return _sums(array, below[0])
     if isinstance(array, Mix):
@@ -186,7 +186,7 @@ def _outers(array: Outer, below: list[Place]) -> Callable[[int, int], Node]:
 
 
 def _sums(array: Sum, place: Place) -> Callable[[int, int], Node]:
-    weights = array.weights.value.tolist()
+    weights = _logs(array.weights)
     shape = array.weights.shape
 
     def make(r: int, o: int) -> Node:
@@ -197,7 +197,7 @@ def _sums(array: Sum, place: Place) -> Callable[[int, int], Node]:
 
 
 def _mixes(array: Mix, below: list[Place]) -> Callable[[int, int], Node]:
-    weights = array.weights.value.tolist()
+    weights = _logs(array.weights)
     own = len(array.weights.shape) == 3
 
     def make(r: int, k: int) -> Node:
@@ -207,8 +207,21 @@ def _mixes(array: Mix, below: list[Place]) -> Callable[[int, int], Node]:
     return make
 
 
+def _logs(parameter: Parameter) -> Any:
+    """The logarithms of a parameter, as nested lists: as it was given them, or those of its values."""
+    if parameter.log_value is not None:
+        return parameter.log_value.tolist()
+    return _log_of(parameter.value.tolist())
+
+
+def _log_of(value: Any) -> Any:
+    return [_log_of(part) for part in value] if isinstance(value, list) else log(value)
+
+
 def _log_weights(row: Sequence[float], parameter: Parameter) -> tuple[float, ...]:
-    return tuple(log(w) for w in _on_its_simplex(row, parameter))
+    """The logarithms of the weights of one sum; of a simplex renormalised to the last digit."""
+    total = log_sum(row) if parameter.constraint.name == "simplex" else 0.0
+    return tuple(w - total for w in row)
 
 
 def _on_its_simplex(row: Sequence[float], parameter: Parameter) -> list[float]:
