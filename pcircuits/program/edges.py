@@ -172,7 +172,7 @@ class Gather(nn.Module):
         relative, absolute = slack[:, 0], slack[:, 1]
         if not self.by_unit:
             relative, absolute = relative.unsqueeze(-1), absolute.unsqueeze(-1)
-        return relative + torch.where(absolute > 0, absolute * torch.exp2(-logs), 0.0)
+        return relative + torch.where(absolute == 0, 0.0, absolute * torch.exp2(-logs))
 
     def _part(self, number: int, values: Tensor | None) -> Tensor:
         assert values is not None

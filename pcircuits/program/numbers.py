@@ -43,13 +43,16 @@ def power_of_two(total: Tensor) -> tuple[Tensor, Tensor]:
 def rescaled(numbers: Tensor, exponent: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Scaled numbers (n, B, K), changed in place, so that they add up to a number in [1, 2); `slack` (n, 2, B), too.
 
-    The error of a single unit is relative to itself.
+    A row that is zero because a row below it is (exponent -inf) is exactly zero. One that became zero here may have lost
+    what it was: its bound says so, whatever becomes of its numbers. The error of a single unit is relative to itself.
     """
     scale, raised = power_of_two(numbers.sum(-1))
-    slack[:, 1].mul_(scale)
+    zero = raised == -torch.inf
+    slack[:, 1].mul_(scale).masked_fill_(zero, 0.0)
     if numbers.shape[-1] == 1:
         slack[:, 0].add_(slack[:, 1])
         slack[:, 1].zero_()
+    slack[:, 0].add_((zero & (exponent > -torch.inf)).to(slack.dtype), alpha=FAR)
     return numbers.mul_(scale.unsqueeze(-1)), exponent + raised, slack
 
 

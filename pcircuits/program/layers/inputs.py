@@ -135,7 +135,7 @@ class InputLayer(Layer):
         slack = logs.new_zeros((len(logs), 2))
         slack[:, 0] = torch.where(lost(logs + exponent.unsqueeze(-1).to(logs.dtype), state.dtype), FAR, 0.0)
         if self.width > 1:
-            slack[:, 1] = torch.where((logs > -torch.inf).all(-1) & (logs >= -100).all(-1), 0.0, TINY[state.dtype])
+            slack[:, 1] = torch.where(((logs < -100) & (logs > -torch.inf)).any(-1), TINY[state.dtype], 0.0)
         return (logs if state.logs or self.in_logs else torch.exp2(logs)), exponent, slack
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:

@@ -64,19 +64,19 @@ class ProductLayer(Layer):
             state.put(self, numbers, exponent.sum(0) + raised)
             return
         slack = unflatten(slack, 0, (self.arity, self.count))
-        exponent = exponent.sum(0)
         while len(numbers) > 1:
             half = len(numbers) // 2
             made = numbers[:half] * numbers[half : 2 * half]
             loose = slack[:half] + slack[half : 2 * half]
             loose[:, :, 1].mul_(2).add_(TINY[state.dtype])
-            flat = made.flatten(0, 1), exponent.new_zeros(()), loose.flatten(0, 1)
-            made, raised, loose = (unflatten(t, 0, (half, self.count)) for t in rescaled(*flat))
-            exponent = exponent + raised.sum(0)
+            pairs = exponent[:half] + exponent[half : 2 * half]
+            flat = made.flatten(0, 1), pairs.flatten(0, 1), loose.flatten(0, 1)
+            made, pairs, loose = (unflatten(t, 0, (half, self.count)) for t in rescaled(*flat))
             odd = len(numbers) % 2
             numbers = torch.cat([made, numbers[-1:]]) if odd else made
+            exponent = torch.cat([pairs, exponent[-1:]]) if odd else pairs
             slack = torch.cat([loose, slack[-1:]]) if odd else loose
-        state.put(self, numbers[0], exponent, slack[0])
+        state.put(self, numbers[0], exponent[0], slack[0])
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         if self.arity > FEW:
