@@ -31,7 +31,7 @@ __all__ = ["DEFAULT_MEMORY", "Program", "Roots"]
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
 
-CACHE = 24 * 2**20
+CACHE = 64 * 2**20
 """Bytes that the largest layer should take on a CPU: then the next one finds them in the cache."""
 
 LEAST_ROWS = 16
@@ -117,7 +117,8 @@ class Program(nn.Module):
             live -= sum(sizes[done] for done in self._done[layer.index])
         self._peak = peak
         self._largest = max((sizes[layer.index] for layer in layers if layer.gathers()), default=1)
-        self._all = sum(sizes[n] for n in back) + 2 * max(sizes)
+        self._kept_numbers = sum(sizes[n] for n in back)
+        self._all = self._kept_numbers + 4 * max(sizes)
         self._rows = sum(layer.count for layer in layers)
         self._wide = [n for n, layer in enumerate(layers) if not layer.gathers() and (not isinstance(layer, InputLayer) or layer.leaves.source is not None)]  # fmt: skip  # noqa: E501
 
@@ -176,6 +177,12 @@ class Program(nn.Module):
         of_row = element * ((self._all if keep else self._peak) + down) + OF_ROW * self._rows + 32 * self.columns
         rows = max(1, self.memory // (2 * of_row))
         return min(rows, self._in_cache()) if not self._wide else rows
+
+    def keeps(self, rows: int, together: int) -> bool:
+        """Whether what so many rows compute fits the bound on memory, beside the work on those taken together."""
+        element = torch.finfo(self.like.dtype).bits // 8
+        kept = rows * (element * self._kept_numbers + OF_ROW * self._rows)
+        return not self.chunked or kept + together * element * 4 * self._largest <= self.memory
 
     def _in_cache(self) -> int:
         if self.like.device.type != "cpu":

@@ -132,11 +132,10 @@ class InputLayer(Layer):
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
         logs, exponent = self._filled(state)
-        slack = logs.new_zeros((len(logs), 2))
-        slack[:, 0] = torch.where(lost(logs + exponent.unsqueeze(-1).to(logs.dtype), state.dtype), FAR, 0.0)
-        if self.width > 1:
-            slack[:, 1] = torch.where(((logs < -100) & (logs > -torch.inf)).any(-1), TINY[state.dtype], 0.0)
-        return (logs if state.logs or self.in_logs else torch.exp2(logs)), exponent, slack
+        far = (exponent.abs() > LARGEST[state.dtype]) & (exponent > -torch.inf)
+        tiny = TINY[state.dtype] if self.width > 1 else 0.0
+        slack = torch.stack([torch.where(far, FAR, 0.0), torch.where(exponent > -torch.inf, tiny, 0.0)], 1).to(state.dtype)
+        return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         if to.gradients is not None:
@@ -154,13 +153,13 @@ class InputLayer(Layer):
         found = state.prepared.of(self)
         if "table" in found:
             if gradients.wants(self, "table"):
-                stored, states = len(found["table"]), found["table"].shape[2]
-                total = flow.new_zeros((stored * (states + 2), self.width))
+                stored, _, states = found["table"].shape
                 entry = state.saved.get(self.index)
                 entry = self._entries(state) if entry is None else entry
-                total.index_add_(0, entry.flatten(), flow.reshape(-1, self.width))
-                by_state = total.view(stored, states + 2, self.width)[:, :states].transpose(1, 2)
-                gradients.add(self, "table", by_state.to(found["table"].dtype))
+                gradients.add_rows(
+                    self, "table", (stored * (states + 2), self.width), entry.flatten(), flow.reshape(-1, self.width),
+                    lambda total: total.view(stored, states + 2, -1)[:, :states].transpose(1, 2),
+                )  # fmt: skip
             return
         for begin, end in self._ranges(state):
             x = gradients.rows_of_x(state.rows)

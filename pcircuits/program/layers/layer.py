@@ -48,6 +48,7 @@ class Gradients:
         self.x = x
         self.of_x: Tensor | None = None
         self.made: dict[tuple[int, str], Tensor] = {}
+        self._tables: dict[tuple[int, str], tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
 
     def wants(self, layer: Layer, name: str) -> bool:
         """Whether a gradient is asked for."""
@@ -57,6 +58,19 @@ class Gradients:
         """Add to the gradient of a layer's parameter."""
         key = (layer.index, name)
         self.made[key] = self.made[key].add_(gradient) if key in self.made else gradient
+
+    def add_rows(
+        self, layer: Layer, name: str, shape: tuple[int, int], rows: Tensor, values: Tensor, done: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Add values (n, K) to rows (n,) of a table of this shape, which `done` turns into the gradient in the end."""
+        key = (layer.index, name)
+        if key not in self._tables:
+            self._tables[key] = values.new_zeros(shape), done
+        self._tables[key][0].index_add_(0, rows, values)
+
+    def all(self) -> Mapping[tuple[int, str], Tensor]:
+        """The gradients by layer and name."""
+        return {**self.made, **{key: done(table) for key, (table, done) in self._tables.items()}}
 
     def rows_of_x(self, rows: slice | Tensor) -> Tensor | None:
         """Some rows of the data whose gradient is asked for."""

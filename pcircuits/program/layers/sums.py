@@ -36,7 +36,8 @@ def outputs_of(maximise: Maximise, outputs: slice) -> Maximise:
 
 def quotient(flow: Tensor, numbers: Tensor) -> Tensor:
     """flow / number of units; a unit without a number has no flow either."""
-    return flow / numbers.clamp_min(torch.finfo(numbers.dtype).tiny)
+    some = numbers.clamp_min(torch.finfo(numbers.dtype).tiny)
+    return torch.div(flow, some, out=some)
 
 
 class Weights(nn.Module):
