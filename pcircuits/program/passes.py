@@ -25,9 +25,7 @@ __all__ = ["evaluate", "passes"]
 Keys = list[tuple[int, str]]
 
 
-def evaluate(
-    program: Program, leaf: LeafFunction, maximise: Sequence[Maximise] | None = None
-) -> tuple[Tensor, Tensor]:
+def evaluate(program: Program, leaf: LeafFunction, maximise: Sequence[Maximise] | None = None) -> tuple[Tensor, Tensor]:
     """Base-2 logs of the roots as number + exponent, both (B, C) in float64; autograd follows the numbers."""
     with _full_precision(program):
         if not plain():
@@ -202,8 +200,7 @@ def _differentiable_gradients(
         by_layer[index][name] = tensor
     prepared = prepared.replaced({layer.index: layer.in_logs_of(by_layer[layer.index]) for layer in program.ordered()})
     prepared.pure = True
-    _, *rest = run.leaf.tensors()
-    found = program.roots(program.up(type(run.leaf)(x, *rest), prepared))
+    found = program.roots(program.up(run.leaf.about(x), prepared))
     inputs = [t for t in (x, *tensors) if t.requires_grad]
     made = torch.autograd.grad(found.logs, inputs, flow.to(torch.float64), create_graph=True, allow_unused=True)
     given = iter(made)

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 import torch
+from pcircuits.program.steps import leaf_products
 from torch import Tensor
 
 import pcircuits as pc
-from pcircuits.program.steps import leaf_products
 from tests.benchmarks.measure import (
     Cell,
     Report,

@@ -60,7 +60,13 @@ class Gradients:
         self.made[key] = self.made[key].add_(gradient) if key in self.made else gradient
 
     def add_rows(
-        self, layer: Layer, name: str, shape: tuple[int, int], rows: Tensor, values: Tensor, done: Callable[[Tensor], Tensor]
+        self,
+        layer: Layer,
+        name: str,
+        shape: tuple[int, int],
+        rows: Tensor,
+        values: Tensor,
+        done: Callable[[Tensor], Tensor],
     ) -> None:
         """Add values (n, K) to rows (n,) of a table of this shape, which `done` turns into the gradient in the end."""
         key = (layer.index, name)
@@ -89,7 +95,9 @@ class Flows:
 
     gradients: Gradients | None = None
 
-    def leaves(self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+    def leaves(
+        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+    ) -> None:
         """Leaf units of rows r and factors a over columns (R, A, size), parameters (R, A, K, *event), flow (R, B, K)."""
 
     def edges(self, state: State, layer: Layer, begin: int, flows: Callable[[int], Tensor], rows: slice) -> None:
@@ -161,6 +169,8 @@ class Layer(nn.Module, ABC):
 
     in_logs: bool = False
     normal: ClassVar[bool] = True
+    all_rows: bool = False
+    """Whether it is best evaluated for many rows of data together: where rows share its work, or a source is asked."""
     needs_own: ClassVar[bool] = False
     needs_children: ClassVar[bool] = False
     """Whether the way back and the way down use the layer's own numbers, and those of what it reads."""

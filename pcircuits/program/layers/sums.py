@@ -88,7 +88,7 @@ class SumLayer(Layer):
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
-        self.inputs: int = node.facts["inputs"]  # type: ignore[assignment]
+        self.inputs: int = node.facts["inputs"]
         self.edges = build.gather(node.edges()[0])
         self.weights = Weights(build.view("weights", node))
         self.rescales = self.edges.by_unit or not all(build.locations.normal[s] for s in self.edges.sources)
@@ -107,10 +107,10 @@ class SumLayer(Layer):
         found = state.prepared.of(self)
         if slack is None:
             weights = self.weights.of_rows(found["weights"])
-            parts = [
-                reduce_logs(numbers.unsqueeze(2) + weights[:, None, begin:end], -1, outputs_of(state.maximise[self.index], slice(begin, end)))  # fmt: skip  # noqa: E501
-                for begin, end in self._outputs(numbers, state)
-            ]
+            parts = []
+            for begin, end in self._outputs(numbers, state):
+                terms = numbers.unsqueeze(2) + weights[:, None, begin:end]
+                parts.append(reduce_logs(terms, -1, outputs_of(state.maximise[self.index], slice(begin, end))))
             state.put(self, torch.cat(parts, -1) if len(parts) > 1 else parts[0], exponent)
             return
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
@@ -139,7 +139,11 @@ class SumLayer(Layer):
 
     def _outputs(self, numbers: Tensor, state: State) -> list[tuple[int, int]]:
         """Ranges of outputs such that terms (R, B, o, K) fit the bound."""
-        step = max(1, state.memory // max(1, 4 * numbers.numel() * numbers.element_size())) if state.chunked else self.width
+        step = (
+            max(1, state.memory // max(1, 4 * numbers.numel() * numbers.element_size()))
+            if state.chunked
+            else self.width
+        )
         return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
@@ -154,7 +158,11 @@ class SumLayer(Layer):
             above = state.exponent[self.first : self.first + self.count]
             shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
             each = each * torch.exp2(exponent + shift - above).nan_to_num(0.0).to(each.dtype).unsqueeze(-1)
-        to.edges(state, self, 0, lambda r: each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1), slice(None))  # fmt: skip  # noqa: E501
+
+        def shares(r: int) -> Tensor:
+            return each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1)
+
+        to.edges(state, self, 0, shares, slice(None))
         gradients = to.gradients
         if gradients is not None and gradients.wants(self, "weights"):
             stored = len(found["weights"])
@@ -165,9 +173,7 @@ class SumLayer(Layer):
             gradients.add(self, "weights", made)
         self.edges.scatter(torch.matmul(each, weights).mul_(numbers), flows)
 
-    def _down_logs(
-        self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows
-    ) -> None:
+    def _down_logs(self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         total, weights = state.of(self), self.weights.of_rows(state.prepared.of(self)["weights"])
 
         def shares(rows: slice, begin: int, end: int) -> Tensor:
