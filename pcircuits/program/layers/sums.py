@@ -17,6 +17,9 @@ from pcircuits.program.stores import Store, View
 __all__ = ["MixLayer", "SumLayer", "Weights", "outputs_of", "quotient", "reduce_logs"]
 
 
+MANY = 64
+"""So many visits of a layer are worth a look at whether they have their scores in common."""
+
 SPREAD = 1e25
 """How far apart weights may be for a bound on the relative error of all outputs of a sum."""
 
@@ -189,15 +192,28 @@ class SumLayer(Layer):
         self.edges.scatter(below, flows)
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
-        found = state.prepared.of(self)["weights"]
+        batch = trace.row_of[visits.sample]
+        size = state.leaf.rows
+        key, group = (visits.row * self.width + visits.column) * size + batch, None
+        if len(key) > MANY:  # many samples of few rows of data have their scores in common
+            distinct, group = torch.unique(key, return_inverse=True)
+            key, group = (distinct, group) if 2 * len(distinct) <= len(key) else (key, None)
+        unit, at = torch.div(key, size, rounding_mode="floor"), key % size
+        row, column = torch.div(unit, self.width, rounding_mode="floor"), unit % self.width
+        everyone = torch.arange(len(key), device=key.device) if group is None else group
+        at_once = max(1, state.memory // (64 * self.inputs))
+
+        def scores(some: Tensor) -> Tensor:
+            return self._scores(state, row[some], column[some], at[some])
+
+        picked = trace.selector.pick_grouped(scores, len(key), everyone, at_once)
+        self.edges.route(visits.sample, visits.row, picked, trace.visits)
+
+    def _scores(self, state: State, row: Tensor, column: Tensor, batch: Tensor) -> Tensor:
+        """Base-2 logs of what the inputs of chosen sums add, for chosen rows of data, (V, K)."""
         place = self.weights.view.place
-        for some in visits.batches(max(1, state.memory // (64 * self.inputs))):
-            batch = trace.row_of[some.sample]
-            row = some.row if place is None else place[some.row]
-            weights = found[row, some.column]
-            logs = weights if state.logs else torch.log2(weights.double())
-            picked = trace.selector.pick(self.edges.logs_at(state, some.row, batch) + logs)
-            self.edges.route(some.sample, some.row, picked, trace.visits)
+        weights = state.prepared.of(self)["weights"][row if place is None else place[row], column]
+        return self.edges.logs_at(state, row, batch) + (weights if state.logs else torch.log2(weights.double()))
 
     def live(self) -> int:
         return 2 * self.count * (self.inputs + self.width)
