@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from pcircuits.evidence.transforms import is_transformed
+
 __all__ = ["log_add", "log_logistic_mass", "log_normal_mass", "over_scale", "safe_log", "safe_log1m"]
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -62,7 +64,8 @@ def over_scale(distance: Tensor, scale: Tensor) -> Tensor:
     constant = scale.detach()
     largest = torch.finfo(scale.dtype).max
     quotient = (distance / constant).clamp(-largest, largest)
-    return quotient * (constant / scale) if torch.is_grad_enabled() and scale.requires_grad else quotient
+    followed = (torch.is_grad_enabled() and scale.requires_grad) or is_transformed(scale)
+    return quotient * (constant / scale) if followed else quotient
 
 
 def log_logistic_mass(lower: Tensor, upper: Tensor, width: Tensor) -> Tensor:

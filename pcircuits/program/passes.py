@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pcircuits.errors import CircuitError
 from pcircuits.program.layers.layer import Flows, Gradients
 from pcircuits.program.leaf_functions import LeafFunction, Mode
 from pcircuits.program.numbers import LOG2E
@@ -167,10 +166,7 @@ class _Evaluated(torch.autograd.Function):
         if flow is None:
             return (None,) * (2 + len(tensors))
         if torch.is_grad_enabled():
-            raise CircuitError(
-                "a second derivative of log_prob was asked for (create_graph=True): take it with torch.func, as in "
-                "torch.func.hessian of torch.func.functional_call(model, parameters, (x,)), which computes in logarithms"
-            )
+            return (None, *_differentiable_gradients(run, x, tensors, flow))
         wanted: dict[int, frozenset[str]] = {}
         for (index, name), needs in zip(run.keys, ctx.needs_input_grad[2:], strict=True):
             if needs:
@@ -192,6 +188,25 @@ class _Evaluated(torch.autograd.Function):
         gradients: Mapping[tuple[int, str], Tensor] = to.gradients.made
         of_x = to.gradients.of_x if data is None or to.gradients.of_x is not None else torch.zeros_like(x)
         return (None, of_x, *(_like(gradients.get(key), t) for key, t in zip(run.keys, tensors, strict=True)))
+
+
+def _differentiable_gradients(
+    run: _Run, x: Tensor, tensors: Sequence[Tensor], flow: Tensor
+) -> tuple[Tensor | None, ...]:
+    """Gradients that can be differentiated again: those of a pass in logarithms, made of operations of torch."""
+    program = run.program
+    prepared = Prepared(True, False, program.memory)
+    by_layer: dict[int, dict[str, Tensor]] = {layer.index: {} for layer in program.ordered()}
+    for (index, name), tensor in zip(run.keys, tensors, strict=True):
+        by_layer[index][name] = tensor
+    prepared = prepared.replaced({layer.index: layer.in_logs_of(by_layer[layer.index]) for layer in program.ordered()})
+    prepared.pure = True
+    _, *rest = run.leaf.tensors()
+    found = program.roots(program.up(type(run.leaf)(x, *rest), prepared))
+    inputs = [t for t in (x, *tensors) if t.requires_grad]
+    made = torch.autograd.grad(found.logs, inputs, flow.to(torch.float64), create_graph=True, allow_unused=True)
+    given = iter(made)
+    return tuple(next(given) if t.requires_grad else None for t in (x, *tensors))
 
 
 def _like(gradient: Tensor | None, tensor: Tensor) -> Tensor | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pcircuits.arguments import whole_number
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
@@ -147,7 +148,9 @@ class Program(nn.Module):
         """
         stores = [s for s in self.stored.stores.values() if isinstance(s, Store)]
         if torch.is_grad_enabled() or not _plain():
-            return Prepared(logs, wide, self.memory)
+            prepared = Prepared(logs, wide, self.memory)
+            prepared.pure = not _plain()
+            return prepared
         now = [t.detach() for s in stores for t in (s.raw, s.edges) if t is not None]
         found = self._kept.get((logs, wide))
         same = found is not None and len(found[0]) == len(now)
@@ -191,7 +194,7 @@ class Program(nn.Module):
         """An upward pass before its first layer."""
         dtype = torch.float64 if prepared.logs else self.like.dtype
         flags: list[Maximise] = [False] * len(self.layers) if maximise is None else list(maximise)
-        like, shape = leaf.tensors()[0], (self._rows, leaf.rows)
+        like, shape = leaf.tensors()[0], (0 if prepared.pure else self._rows, leaf.rows)
         exponent = torch.empty(shape, dtype=torch.float64, device=like.device)
         slack = torch.empty((0 if prepared.logs else self._rows, 2, leaf.rows), dtype=dtype, device=like.device)
         leaf = leaf if like.dtype == dtype else leaf.to(dtype)
@@ -291,9 +294,7 @@ class Program(nn.Module):
 def _bytes(memory: int | None) -> int:
     if memory is None:
         return DEFAULT_MEMORY
-    if not hasattr(memory, "__index__") or isinstance(memory, bool) or memory.__index__() < 1:
-        raise CircuitError(f"memory is a number of bytes, an integer >= 1, not {memory!r}: 512 MiB are 512 * 2**20")
-    return memory.__index__()
+    return whole_number(memory, "memory, a number of bytes such as 512 * 2**20 for 512 MiB,", least=1)
 
 
 def _names(circuit: Circuit) -> list[str]:

@@ -26,11 +26,13 @@ class Prepared:
     """The parameters of all layers for passes of one kind: in logarithms and float64, or scaled.
 
     `of(layer)` are tensors that autograd may follow; `ready(layer, make)` is what is derived from them without gradients,
-    such as tables, and shared by all rows of data. `kept` says that it will serve later passes, too.
+    such as tables, and shared by all rows of data. `kept` says that it will serve later passes, too; `pure`, that torch
+    traces or transforms the pass: then nothing may depend on the numbers, nor be written into a tensor.
     """
 
     def __init__(self, logs: bool, wide: bool, memory: int, kept: bool = False) -> None:
         self.logs, self.wide, self.memory, self.kept = logs, wide, memory, kept
+        self.pure = False
         self.derived = Derived()
         self._tensors: dict[int, Mapping[str, Tensor]] = {}
         self._ready = Derived()
@@ -49,7 +51,7 @@ class Prepared:
     def replaced(self, tensors: Mapping[int, Mapping[str, Tensor]]) -> Prepared:
         """The same with other tensors for the layers."""
         twin = Prepared(self.logs, self.wide, self.memory, self.kept)
-        twin._tensors = dict(tensors)
+        twin._tensors, twin.pure = dict(tensors), self.pure
         return twin
 
 
@@ -94,6 +96,10 @@ class State:
         """Set what a layer computed."""
         own = slice(layer.first, layer.first + layer.count)
         self.numbers[layer.index] = numbers
+        if self.prepared.pure:  # layers come in the order of their rows
+            wide = torch.as_tensor(exponent, dtype=torch.float64, device=numbers.device)
+            self.exponent = torch.cat([self.exponent, wide.expand(layer.count, self.leaf.rows)])
+            return
         self.exponent[own] = exponent
         if not self.logs:
             self.slack[own] = slack

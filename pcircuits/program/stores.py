@@ -193,7 +193,7 @@ class Stores(nn.Module):
                     raw[torch.as_tensor(here[some], device=raw.device)] = _unconstrained(parameter, flat[index]).to(raw)
             return raw
         parameters = [self._symbols[n] for n in distinct.tolist()]
-        if any(getattr(p, "log_value", None) is not None for p in parameters):
+        if any(p.log_value is not None for p in parameters):
             joined = torch.cat([_unconstrained(p, _flat(p)) for p in parameters])
         else:
             joined = first.constraint.unconstrain(torch.cat([_flat(p).double() for p in parameters]))
@@ -235,11 +235,14 @@ class Stores(nn.Module):
                 continue
             if now.isnan().any():
                 raise ParameterError(f"{parameter.name} has become NaN in training: lower the learning rate")
-            value = parameter.constraint.constrain(now.to(torch.float64))
+            logarithm = parameter.log_value is not None
+            wide = now.to(torch.float64)
+            value = parameter.constraint.log(wide) if logarithm else parameter.constraint.constrain(wide)
             idle = torch.as_tensor(self._store[self._first[number] : self._first[number + 1]] < 0)
             value[idle] = _flat(parameter).cpu().double()[idle]
-            value = value.reshape(parameter.shape)
-            found[id(parameter)] = Parameter(value, parameter.constraint, parameter.trainable, parameter.name)
+            make = Parameter.from_log if logarithm else Parameter
+            made = make(value.reshape(parameter.shape), parameter.constraint, parameter.trainable, parameter.name)
+            found[id(parameter)] = made
         return found
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
@@ -291,9 +294,10 @@ class Stores(nn.Module):
 
 
 def _flat(parameter: Parameter) -> Tensor:
-    """The value as (n, *event)."""
+    """The value, or the logarithm that the parameter was made of, as (n, *event)."""
     events = parameter.constraint.event_ndim
-    return parameter.value.reshape(-1, *parameter.shape[len(parameter.shape) - events :])
+    given = parameter.value if parameter.log_value is None else parameter.log_value
+    return given.reshape(-1, *parameter.shape[len(parameter.shape) - events :])
 
 
 def _entries(parameter: Parameter) -> int:
@@ -302,5 +306,5 @@ def _entries(parameter: Parameter) -> int:
 
 
 def _unconstrained(parameter: Parameter, flat: Tensor) -> Tensor:
-    """Values of a parameter, (n, *event), as unconstrained numbers in float64."""
-    return parameter.constraint.unconstrain(flat.double())
+    """Entries of a parameter as `_flat` gives them, as unconstrained numbers in float64: logarithms are some already."""
+    return flat.double() if parameter.log_value is not None else parameter.constraint.unconstrain(flat.double())

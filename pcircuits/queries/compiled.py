@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pcircuits.circuit.algebra import Combination
 from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.units import Units
-from pcircuits.errors import CircuitError
+from pcircuits.errors import CircuitError, ParameterError
 from pcircuits.evidence import EvidenceLike
 from pcircuits.memory import collector_paused
 from pcircuits.parameters import Sourced
@@ -117,6 +117,15 @@ class Queries(ABC):
         """
         return Conditioned(*self._given().with_evidence(evidence))  # type: ignore[arg-type]
 
+    def labelled(self, answer: Tensor) -> dict[int | str, Tensor]:
+        """Columns (..., D) of an answer by the labels of their variables, each (...).
+
+        Two circuits may have the same variables in another order, as their factors were written in another order: a plain
+        array means one thing to the one, and another to the other. Evidence as a dict, and answers by label, mean the
+        same to both.
+        """
+        return self._given().columns.label(answer)
+
     def root(self, index: int | Tensor) -> Conditioned:
         """The model with one of its roots: an int, or (B,) integers, one for each row."""
         given = self._given()
@@ -157,6 +166,15 @@ class CompiledCircuit(nn.Module, Queries):
     def _given(self) -> Conditional:
         return Conditional(self._circuit, self.program, self._columns)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CompiledCircuit:
+        moved = fn(self.program.like)
+        if moved.dtype not in (torch.float32, torch.float64):
+            raise CircuitError(
+                f"a model in {moved.dtype} cannot hold log-values: it is left in {self.program.like.dtype}. For mixed "
+                "precision use torch.autocast, under which the model keeps its full precision"
+            )
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
+
     def forward(self, x: EvidenceLike) -> Tensor:
         """`log_prob`, so that the model composes with what calls modules."""
         return self.log_prob(x)
@@ -196,6 +214,17 @@ def compile_circuit(
         raise CircuitError(
             f"dtype is torch.float32 or torch.float64, not {chosen}: half precision cannot hold log-values"
         )
+    _require_digits(circuit, chosen)
     place = torch.get_default_device() if device is None else torch.device(device)
     with torch.inference_mode(False):  # parameters that autograd can use, wherever the model is made
         return CompiledCircuit(circuit, Program(circuit, chosen, place, memory, rewrites))
+
+
+def _require_digits(circuit: Circuit, dtype: torch.dtype) -> None:
+    """Raise `ParameterError` where rounding parameters to the dtype would change what they say."""
+    for array in circuit.inputs:
+        if isinstance(array.parameters, Sourced) or dtype == torch.float64:
+            continue
+        values = {name: parameter.value.to(torch.float64) for name, parameter in array.parameters.items()}
+        if (lost := array.family.representable(values, dtype)) is not None:
+            raise ParameterError(f"compile: {lost}")

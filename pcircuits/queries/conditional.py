@@ -56,9 +56,15 @@ class Conditional:
         twin._evaluate()
         return twin.circuit_asked, twin.program, twin.columns, twin.root_index, known, twin._kept
 
-    def read(self, given: object) -> Evidence:
+    def read(self, given: object, copy: bool = True) -> Evidence:
         """Evidence in any of its forms."""
-        return Evidence.read(given, self.columns, self.dtype, self.device)
+        found = Evidence.read(given, self.columns, self.dtype, self.device, copy)
+        if found.x.requires_grad and all(states >= 0 for states in self.columns.states):
+            raise EvidenceError(
+                "the data require a gradient, and all variables are discrete: a probability has no gradient with respect to "
+                "a state. Give x.detach()"
+            )
+        return found
 
     @property
     def batched(self) -> bool:
@@ -177,7 +183,7 @@ class Conditional:
         known = self.known()
         together = self.program.rows_together(keep=True)
         with torch.no_grad(), naming_the_bound("given", self.program.memory):
-            leaf = Density(known.x.detach(), known.observed)
+            leaf = Density(known.x, known.observed)
             if known.rows and (together is None or known.rows <= together) and not len(self.program.sources):
                 prepared = self.program.prepare()
                 made = list(passes(self.program, leaf))

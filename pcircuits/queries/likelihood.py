@@ -11,6 +11,7 @@ from pcircuits.errors import EvidenceError
 from pcircuits.evidence import Evidence, Variables
 from pcircuits.program.leaf_functions import Box, Density
 from pcircuits.queries.conditional import Conditional
+from pcircuits.values import as_values
 
 __all__ = ["log_prob", "log_probability"]
 
@@ -21,7 +22,7 @@ def log_prob(given: Conditional, x: object) -> Tensor:
     Both logarithms are sums of a number and a whole exponent, and exponents are subtracted first: what is common to both,
     such as a value far out, cancels exactly.
     """
-    asked = given.read(x)
+    asked = given.read(x, copy=False)
     if given.evidence is None:
         numbers, exponent = given.log_values("log_prob", Density(asked.x, asked.observed))
         return given.of_root(given.to_natural(numbers + exponent))
@@ -73,7 +74,7 @@ def _bounds(bound: object, open_end: float, given: Conditional) -> tuple[Tensor,
 
 def _numbers(bound: object) -> Tensor:
     try:
-        value = torch.as_tensor(bound, dtype=torch.float64)
+        value = as_values(bound)[0].to(torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise EvidenceError(
             f"a bound is a number, a tensor, or a dict from variables to numbers, not {bound!r}"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import index
 
 import torch
 from torch import Tensor
 
-from pcircuits.errors import CircuitError
+from pcircuits.arguments import whole_number
 from pcircuits.evidence import Evidence
+from pcircuits.families.expectations import elementwise
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.program.layers.layer import Flows
 from pcircuits.program.state import State
@@ -118,7 +118,9 @@ def _weighted(given: Conditional, query: str, quantity: OfUnits, of_value: Calla
         wide = Evidence(known.x.to(state.dtype), known.observed)
         reader = _Weighted(wide, quantity)
         given.program.down(state, given.flow(roots), reader)
-        return torch.where(known.observed, of_value(wide.x), reader.total)
+        if not bool(known.observed.any()):
+            return reader.total
+        return reader.total.masked_scatter(known.observed, of_value(wide.x[known.observed]).to(reader.total.dtype))
 
     with torch.no_grad():
         return given.each(query, answer)
@@ -131,15 +133,14 @@ def mean(given: Conditional) -> Tensor:
 
 def moment(given: Conditional, order: int) -> Tensor:
     """E[X_v ** order | given], (B, D)."""
-    if not hasattr(order, "__index__") or isinstance(order, bool) or index(order) < 1:
-        raise CircuitError(f"the order of a moment is an integer >= 1, not {order!r}")
-    k = index(order)
+    k = whole_number(order, "the order of a moment", least=1)
     return _weighted(given, "moment", lambda f, x, o, p: f.moment(k, x, o, p), lambda x: x**k)
 
 
 def expectation(given: Conditional, f: Callable[[Tensor], Tensor]) -> Tensor:
     """E[f(X_v) | given] for each variable, (B, D); `f` acts elementwise."""
-    return _weighted(given, "expectation", lambda family, x, o, p: family.expectation(f, x, o, p), f)
+    g = elementwise(f)
+    return _weighted(given, "expectation", lambda family, x, o, p: family.expectation(g, x, o, p), g)
 
 
 def variance(given: Conditional) -> Tensor:

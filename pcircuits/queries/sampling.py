@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from operator import index
 
 import torch
 from torch import Tensor
 
-from pcircuits.errors import CircuitError
+from pcircuits.arguments import as_generator, whole_number
 from pcircuits.families.draws import uniform
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.memory import naming_the_bound
@@ -66,11 +65,9 @@ def _bisected(cumulative: Tensor, unit: Tensor, level: Tensor) -> Tensor:
 def sample(given: Conditional, n: int, generator: torch.Generator | None) -> Tensor:
     """n samples of each row given: (n, B, D), or (n, D) where nothing is given."""
     given.one_root("sample")
-    if not hasattr(n, "__index__") or isinstance(n, bool) or index(n) < 0:
-        raise CircuitError(f"the number of samples is an integer >= 0, not {n!r}")
-    n = index(n)
+    n = whole_number(n, "the number of samples", least=0)
     known = given.known()
-    draw = Draw(generator)
+    draw = Draw(as_generator(generator))
     samples = known.x.new_zeros((n, *known.x.shape))
     everyone = torch.arange(known.rows, device=known.x.device)
     with torch.no_grad(), naming_the_bound("sample", given.program.memory):

@@ -163,9 +163,8 @@ class InputLayer(Layer):
                 gradients.add(self, "table", by_state.to(found["table"].dtype))
             return
         for begin, end in self._ranges(state):
-            tensors = state.leaf.tensors()
-            if gradients.x is not None:
-                tensors = (gradients.x[state.rows], *tensors[1:])
+            x = gradients.rows_of_x(state.rows)
+            tensors = state.leaf.tensors() if x is None else (x, *state.leaf.tensors()[1:])
             self.leaves.gradient(
                 self, state.prepared, gradients, (begin, end),
                 lambda made, t=tensors: self._answers(state, t, made), flow[..., begin:end], state.dtype,

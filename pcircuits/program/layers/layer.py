@@ -58,6 +58,13 @@ class Gradients:
         key = (layer.index, name)
         self.made[key] = self.made[key].add_(gradient) if key in self.made else gradient
 
+    def rows_of_x(self, rows: slice | Tensor) -> Tensor | None:
+        """Some rows of the data whose gradient is asked for."""
+        if self.x is None:
+            return None
+        with torch.enable_grad():
+            return self.x[rows]
+
     def add_x(self, gradient: Tensor) -> None:
         """Add to the gradient of data, (B, D)."""
         self.of_x = gradient if self.of_x is None else self.of_x.add_(gradient)
@@ -151,6 +158,10 @@ class Layer(nn.Module, ABC):
     def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
         """The parameters by name, in the form in which passes of this kind compute with them; autograd may follow."""
         return {}
+
+    def in_logs_of(self, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Parameters of scaled passes in the form in which passes in logarithms compute with them."""
+        return {name: tensor.double() for name, tensor in found.items()}
 
     @abstractmethod
     def up(self, state: State) -> None:

@@ -91,7 +91,7 @@ class LeafProducts(nn.Module):
 
         def made() -> LeafColumns:
             parameters = self.leaves.columns(state.prepared, stored, begin, end)
-            if self.by_table(state.leaf):
+            if state.prepared.pure or self.by_table(state.leaf):
                 return LeafColumns(parameters, end - begin, (), None)
             return self._derived(parameters, end - begin)
 
@@ -253,6 +253,8 @@ class LeafProducts(nn.Module):
 
     def in_logs(self, state: State, columns: LeafColumns) -> tuple[Tensor, Tensor]:
         """Base-2 logs in float64, (R, B, n), and exponents (R, B): rows far out are computed leaf by leaf."""
+        if state.prepared.pure:
+            return self.apart(state, columns.parameters, columns.width)[:2]
         values = self.values(state, state.leaf.tensors(), columns)
         far = self.far(state, values)
         base = torch.zeros(values.shape[:2], dtype=torch.float64, device=values.device)
@@ -292,9 +294,8 @@ class LeafProducts(nn.Module):
         """Add the gradient of the parameters of a range of columns, from the flow (R, B, n) of their products."""
         gradients = to.gradients
         assert gradients is not None
-        tensors = state.leaf.tensors()
-        if gradients.x is not None:
-            tensors = (gradients.x[state.rows], *tensors[1:])
+        x = gradients.rows_of_x(state.rows)
+        tensors = state.leaf.tensors() if x is None else (x, *state.leaf.tensors()[1:])
 
         def values(parameters: dict[str, Tensor]) -> Tensor:
             width = span[1] - span[0]

@@ -57,6 +57,11 @@ class MixtureLayer(Layer):
             weights = self.weights.parameters_in(prepared)
         return {**weights, **{f"leaf {name}": t for name, t in self.product.leaves.stored(prepared).items()}}
 
+    def in_logs_of(self, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        leaves = {name: tensor.double() for name, tensor in found.items() if name.startswith("leaf ")}
+        weights = {"weights": found["weights"].double()} if self.separate else self.weights.in_logs_of(found)
+        return {**leaves, **weights}
+
     def _stored(self, state: State) -> dict[str, Tensor]:
         found = state.prepared.of(self)
         return {name.removeprefix("leaf "): t for name, t in found.items() if name.startswith("leaf ")}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pcircuits.program.edges import Gather, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
-from pcircuits.program.numbers import LOG2E, TINY, logsumexp2, rescaled, unflatten
+from pcircuits.program.numbers import LOG2E, TINY, log2, logsumexp2, rescaled, unflatten
 from pcircuits.program.plan import Node
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Store, View
@@ -64,6 +64,11 @@ class Weights(nn.Module):
         shift = torch.where(torch.isfinite(top), top.ceil(), 0.0)
         return {"weights": torch.exp2(logs * LOG2E - shift[:, None, None]), "shift": shift.double()}
 
+    def in_logs_of(self, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights of scaled passes as logarithms."""
+        logs = log2(found["weights"].double())
+        return {"weights": logs + found["shift"][:, None, None] if "shift" in found else logs}
+
     def of_rows(self, weights: Tensor) -> Tensor:
         """(U, ...) as (R, ...), or (1, ...) where all rows share one."""
         place = self.view.place
@@ -97,6 +102,9 @@ class SumLayer(Layer):
 
     def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
         return self.weights.parameters_in(prepared)
+
+    def in_logs_of(self, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.weights.in_logs_of(found)
 
     def up(self, state: State) -> None:
         numbers, exponent, slack = self.edges.gather(state)
@@ -209,6 +217,9 @@ class MixLayer(Layer):
 
     def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
         return self.weights.parameters_in(prepared)
+
+    def in_logs_of(self, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.weights.in_logs_of(found)
 
     def _weights(self, state: State) -> Tensor:
         """(R or 1, A, 1, 1 or K)."""
