@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import pcircuits as pc
-from pcircuits.program.steps import leaf_products
+from pcircuits.program.layers import leaves
 from tests.benchmarks.measure import (
     Cell,
     Report,
@@ -134,17 +134,17 @@ def time_one(report: Report, settings: Settings, problem: Problem) -> None:
 
 def by_width(report: Report, settings: Settings, problem: Problem, widths: list[int]) -> None:
     """Seconds of log_prob by how many components share a table, in turns."""
-    before = leaf_products.TABLE_COLUMNS
+    before = leaves.TABLE_COLUMNS
     model = problem.circuit().compile(problem.dtype, problem.device)
 
     def run(width: int) -> None:
-        leaf_products.TABLE_COLUMNS = width
+        leaves.TABLE_COLUMNS = width
         model.log_prob(problem.x)
 
     with torch.no_grad():
         runs = {str(width): (lambda width=width: run(width)) for width in widths}
         seconds = medians(runs, settings.repeats, settings.device)
-    leaf_products.TABLE_COLUMNS = before
+    leaves.TABLE_COLUMNS = before
     rows = [[int(width), taken] for width, taken in seconds.items()]
     name = str(problem.dtype).removeprefix("torch.")
     title = f"log_prob of {len(problem.x):,} images by the width of a table, {name} on {settings.device}"

@@ -176,7 +176,7 @@ def time_scalar(report: Report, settings: Settings, variables: int, units: int, 
         ["depth", summary.depth],
         *([f"{name}, s", taken] for name, taken in seconds.items()),
         ["build + check + compile, s", sum(seconds.values())],
-        ["steps of the program", len(model.program.steps)],
+        ["layers of the program", len(model.program.layers)],
         [f"tensor operations of log_prob, {batch} rows", operations],
         [f"log_prob of {batch} rows, s", statistics.median(asked)],
     ]

@@ -141,11 +141,12 @@ class Reference:
         return torch.log_softmax(logits, -1)
 
     def summed(self, array, terms):
-        """log Σ exp over the last axis, of which the gradient is the flow of every term."""
+        """log Σ exp over the last axis, of which the gradient is the flow of every term; none where all are zero."""
         if terms.requires_grad:
             terms.retain_grad()
         self.terms[id(array)] = terms
-        return torch.logsumexp(terms, -1)
+        zero = (terms == -torch.inf).all(-1)
+        return torch.logsumexp(torch.where(zero.unsqueeze(-1), 0.0, terms), -1).masked_fill(zero, -torch.inf)
 
     def combine(self, array, children):
         """Values (B, 1, K): all arrays have one region."""
