@@ -151,6 +151,21 @@ def test_gradients_in_chunks_are_the_gradients(sourced, memory):
         assert torch.allclose(pairs[1][name], gradient, rtol=1e-10, atol=1e-12), name
 
 
+def test_tied_weights_have_the_sum_of_their_gradients(raw_gradients):
+    """One weight parameter of three sums, against the three of their own."""
+    x = torch.tensor([[0.0, 1.0, 1.0], [1.0, math.nan, 0.0]], dtype=torch.float64)
+    leaves = pc.Bernoulli(range(3), torch.tensor([[0.1, 0.7], [0.6, 0.3], [0.2, 0.9]], dtype=torch.float64))
+    values = torch.tensor([[0.3, 0.7], [0.8, 0.2]], dtype=torch.float64)
+    tied = pc.Circuit(leaves.sum(pc.Parameter(values, pc.simplex)).prod().sum([0.5, 0.5]))
+    apart = pc.Circuit(leaves.sum(pc.Parameter(values.expand(3, 2, 2), pc.simplex)).prod().sum([0.5, 0.5]))
+    for rewrites in (None, ()):
+        found = []
+        for circuit in (tied, apart):
+            model = compiled(circuit, rewrites=rewrites)
+            found.append(raw_gradients(model, model.log_prob(x).sum())[id(circuit.sums[0].weights)])
+        assert torch.allclose(found[0], found[1].sum(0), rtol=1e-12, atol=0)
+
+
 def test_gradients_of_conditionals():
     circuit = wide_mixture(False)
     model = compiled(circuit)
