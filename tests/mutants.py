@@ -24,16 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
-import pcircuits.parameters
 import vq_sources.priors.class_marginal
 import vq_sources.selection.stochastic_beam_search
 from pcircuits.families.discretized import AbstractDiscretized
 from pcircuits.parameters import Parameter, simplex
 from pcircuits.program import edges, leaf_functions, numbers, passes, plan, program, state, stores
-from pcircuits.program.layers import inputs, layer, leaf_parameters, leaves, mixture, pairs, products, sums
+from pcircuits.program.layers import inputs, layer, leaves, mixture, pairs, products, sums
 from pcircuits.queries import conditional, maximum, moments, posteriors, sampling
 
 __all__ = ["MUTANTS", "Mutant", "Outcome", "Patches", "applied", "judge", "passing", "run"]
@@ -41,6 +39,32 @@ __all__ = ["MUTANTS", "Mutant", "Outcome", "Patches", "applied", "judge", "passi
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 30.0
 """Seconds in which the tests must fail."""
+
+CHILD = """
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+class Applied:
+    def pytest_collection_finish(self, session):
+        where = sys.argv[1]
+        spec = importlib.util.spec_from_file_location("mutants", where)
+        mutants = sys.modules["mutants"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(mutants)
+        found = Path(sys.modules["pcircuits"].__file__).resolve()
+        if mutants.ROOT not in found.parents:
+            pytest.exit(f"pcircuits was imported from {found}, not from {mutants.ROOT}", returncode=99)
+        for mutant in mutants.MUTANTS:
+            if mutant.name == sys.argv[2]:
+                mutant.apply(mutants.Patches())
+
+
+sys.exit(pytest.main(sys.argv[3:], plugins=[Applied()]))
+"""
+"""What runs tests with a mutant, which comes when all tests are collected, and all that they break has been imported."""
 
 
 class Patches:
@@ -149,7 +173,9 @@ def ignored_weights(patch: Patches) -> None:
     patch(sums.MixLayer, "_weights", after(lambda w, self, state: w * 0 + (0.0 if state.logs else 1.0)))
 
 
-@mutant("weights forget the power of two that they were divided by", f"{TABLE}::test_log_prob[scalar_graph-all rewrites]")
+@mutant(
+    "weights forget the power of two that they were divided by", f"{TABLE}::test_log_prob[scalar_graph-all rewrites]"
+)
 def forgotten_shift_of_weights(patch: Patches) -> None:
     def level(found: Any, self: Any, prepared: Any) -> Any:
         return {**found, "shift": torch.ones_like(found["shift"])} if "shift" in found else found
@@ -171,7 +197,9 @@ def forgotten_rescale(patch: Patches) -> None:
     patch(numbers, "rescaled", lambda old: lambda n, exponent, slack: (lambda r: (r[0], exponent, r[2]))(old(n, exponent, slack)))  # fmt: skip  # noqa: E501
 
 
-@mutant("an exponent read from the bits of a number is one too small", f"{SCALED}::test_log_prob[chain-0-torch.float64]")
+@mutant(
+    "an exponent read from the bits of a number is one too small", f"{SCALED}::test_log_prob[chain-0-torch.float64]"
+)
 def exponent_off_by_one(patch: Patches) -> None:
     patch(numbers, "power_of_two", after(lambda found, total: (found[0], found[1] - 1)))
 
@@ -185,7 +213,9 @@ def shifted_exponent(patch: Patches) -> None:
     patch(sums.SumLayer, "up", after(roll))
 
 
-@mutant("bounds on the errors of numbers are always zero", f"{SCALED}::test_rows_far_from_everything_are_loose_and_right")
+@mutant(
+    "bounds on the errors of numbers are always zero", f"{SCALED}::test_rows_far_from_everything_are_loose_and_right"
+)
 def no_slack(patch: Patches) -> None:
     def put(original: Any) -> Any:
         return lambda self, layer, values, exponent, slack=0.0: original(self, layer, values, exponent, 0.0)
@@ -219,7 +249,11 @@ def forgotten_shift(patch: Patches) -> None:
 
 @mutant("logs become numbers without an exponent", f"{KILLERS}::test_values_far_below_the_smallest_number")
 def no_exponent_of_logs(patch: Patches) -> None:
-    patch(numbers, "from_logs", instead(lambda logs: (torch.exp2(logs), torch.zeros_like(logs[..., 0], dtype=torch.float64))))
+    patch(
+        numbers,
+        "from_logs",
+        instead(lambda logs: (torch.exp2(logs), torch.zeros_like(logs[..., 0], dtype=torch.float64))),
+    )
 
 
 @mutant("the log of a sum that is zero has a gradient", f"{GRADIENTS}::test_gradcheck_of_mixtures")
@@ -284,7 +318,9 @@ def unmasked_statistics(patch: Patches) -> None:
     patch(leaves.LeafProducts, "_matrix", after(unmasked))
 
 
-@mutant("the matrix form adds the normalisers of missing variables", f"{TABLE}::test_log_prob[normal_mixture-all rewrites]")
+@mutant(
+    "the matrix form adds the normalisers of missing variables", f"{TABLE}::test_log_prob[normal_mixture-all rewrites]"
+)
 def unmasked_normaliser(patch: Patches) -> None:
     def unmasked(total: Any, self: Any, state: Any, tensors: Any, form: Any) -> Any:
         missing = ~tensors[1][:, self.columns]
@@ -325,7 +361,9 @@ def unnoticed_loss(patch: Patches) -> None:
     patch(inputs, "lost", instead(lambda logs, dtype: torch.zeros(logs.shape[:-1], dtype=torch.bool)))
 
 
-@mutant("the bins of a discretised density are off by one", "tests/families/test_discretized.py::test_masses_are_scipys")
+@mutant(
+    "the bins of a discretised density are off by one", "tests/families/test_discretized.py::test_masses_are_scipys"
+)
 def shifted_bins(patch: Patches) -> None:
     patch(AbstractDiscretized, "_log_bins", lambda old: lambda self, first, last, p: old(self, (first + 1).clamp(max=self.levels - 1), (last + 1).clamp(max=self.levels - 1), p))  # fmt: skip  # noqa: E501
 
@@ -366,7 +404,9 @@ def lost_range(patch: Patches) -> None:
 # Wiring
 
 
-@mutant("what is gathered from several layers has its rows reversed", f"{TABLE}::test_log_prob[mixed_families-all rewrites]")
+@mutant(
+    "what is gathered from several layers has its rows reversed", f"{TABLE}::test_log_prob[mixed_families-all rewrites]"
+)
 def swapped_regions(patch: Patches) -> None:
     patch(edges.Gather, "_joined", lambda old: lambda self, parts: old(self, parts).flip(0) if len(parts) > 1 else old(self, parts))  # fmt: skip  # noqa: E501
 
@@ -384,7 +424,9 @@ def shifted_columns(patch: Patches) -> None:
     fuse = importlib.import_module("pcircuits.program.rewrites.fuse")  # the package gives the name to the function
 
     def shifted(original: Any) -> Any:
-        return lambda plan, row_of, shift, merged: original(plan, row_of, np.where(merged, shift.max() - shift, shift), merged)
+        return lambda plan, row_of, shift, merged: original(
+            plan, row_of, np.where(merged, shift.max() - shift, shift), merged
+        )
 
     patch(fuse, "_by_column", shifted)
 
@@ -420,7 +462,9 @@ def flow_of_one_exponent(patch: Patches) -> None:
     patch(sums, "_ratio", instead(lambda exponents, dtype: torch.ones_like(exponents).to(dtype)))
 
 
-@mutant("a unit with several parents keeps the flow of the last one", f"{KILLERS}::test_flows_of_several_parents_add_up")
+@mutant(
+    "a unit with several parents keeps the flow of the last one", f"{KILLERS}::test_flows_of_several_parents_add_up"
+)
 def overwritten_flow(patch: Patches) -> None:
     def add(original: Any) -> Any:
         def changed(self: Any, number: int, total: Any, rows: Any, part: Any) -> None:
@@ -457,9 +501,16 @@ def tied_once(patch: Patches) -> None:
     patch(sums.Weights, "of_stored", once)
 
 
-@mutant("gradients of later pieces take the place of earlier ones", f"{GRADIENTS}::test_gradients_in_chunks_are_the_gradients")
+@mutant(
+    "gradients of later pieces take the place of earlier ones",
+    f"{GRADIENTS}::test_gradients_in_chunks_are_the_gradients",
+)
 def last_piece(patch: Patches) -> None:
-    patch(layer.Gradients, "add", instead(lambda self, layer, name, made: self.made.__setitem__((layer.index, name), made)))
+    patch(
+        layer.Gradients,
+        "add",
+        instead(lambda self, layer, name, made: self.made.__setitem__((layer.index, name), made)),
+    )
 
 
 @mutant("the posterior is that of the next region", f"{SCALED}::test_flows[tree-0-torch.float64]", f"{TABLE}::test_posterior[layered-all rewrites-True]")  # fmt: skip  # noqa: E501
@@ -530,7 +581,9 @@ def variance_within(patch: Patches) -> None:
     def within(self: Any, state: Any, family: Any, columns: Any, parameters: Any, flow: Any) -> None:
         x = torch.zeros((1, 1, 1, 1), dtype=flow.dtype)
         units = family.variance(x, x > 0, parameters)[..., 0].to(flow.dtype).expand(*columns.shape[:2], flow.shape[-1])
-        self.total.index_add_(1, columns.flatten(), torch.matmul(flow, units.transpose(1, 2)).permute(1, 0, 2).flatten(1))
+        self.total.index_add_(
+            1, columns.flatten(), torch.matmul(flow, units.transpose(1, 2)).permute(1, 0, 2).flatten(1)
+        )
 
     patch(moments._Spread, "leaves", instead(within))
 
@@ -559,7 +612,9 @@ def prior_samples_of_mixtures(patch: Patches) -> None:
     patch(mixture.MixtureLayer, "_choose_within", choose)
 
 
-@mutant("a draw ignores how probable its choices are", f"{KILLERS}::test_samples_follow_the_conditional[dense-rewritten]")
+@mutant(
+    "a draw ignores how probable its choices are", f"{KILLERS}::test_samples_follow_the_conditional[dense-rewritten]"
+)
 def even_samples(patch: Patches) -> None:
     patch(sampling.Draw, "_pick", lambda old: lambda self, scores, group: old(self, scores.sign(), group))
 
@@ -571,7 +626,9 @@ def least_probable(patch: Patches) -> None:
 
 @mutant("the upper bound of map takes maxima at sums that are not deterministic", f"{TABLE}::test_most_probable_completion[scalar_graph-all rewrites]")  # fmt: skip  # noqa: E501
 def low_bound(patch: Patches) -> None:
-    patch(conditional.Conditional, "deterministic_sums", instead(property(lambda self: [True] * len(self.program.layers))))
+    patch(
+        conditional.Conditional, "deterministic_sums", instead(property(lambda self: [True] * len(self.program.layers)))
+    )
 
 
 @mutant("map says that a candidate is exact whatever the bound", "tests/queries/test_map_is_exact_only_where_it_is.py")
@@ -582,7 +639,9 @@ def always_exact(patch: Patches) -> None:
 # Vector-quantised sources
 
 
-@mutant("the class marginal forgets log p(c)", "tests/vq_priors/test_prior_laws.py::test_marginal_is_the_sum_over_classes")
+@mutant(
+    "the class marginal forgets log p(c)", "tests/vq_priors/test_prior_laws.py::test_marginal_is_the_sum_over_classes"
+)
 def uniform_classes(patch: Patches) -> None:
     marginal = vq_sources.priors.class_marginal.ClassMarginal
     patch(marginal, "_log_joint", after(lambda joint, self, codes: joint - self.class_probs.log()))
@@ -597,7 +656,9 @@ def uniform_start(patch: Patches) -> None:
 @mutant("the class posterior is not updated by the symbols seen", "tests/vq_priors/test_prior_laws.py::test_next_symbols_sum_to_one_and_chain_to_log_prob")  # fmt: skip  # noqa: E501
 def stuck_classes(patch: Patches) -> None:
     marginal = vq_sources.priors.class_marginal.ClassMarginal
-    patch(marginal, "extend", after(lambda extended, self, state, symbols: replace(extended, log_joint=state.log_joint)))
+    patch(
+        marginal, "extend", after(lambda extended, self, state, symbols: replace(extended, log_joint=state.log_joint))
+    )
 
 
 @mutant("the children of a stochastic beam are not conditioned on their maximum", "tests/vq_selection/test_samplers_law.py::test_children_keep_the_maximum_and_have_the_law_of_conditioned_gumbels")  # fmt: skip  # noqa: E501
@@ -635,30 +696,22 @@ def applied(mutant: Mutant) -> Iterator[Patches]:
         patches.undo()
 
 
-class _Applied:
-    """A pytest plugin: a mutant is there from the moment on at which all tests are collected, and so imported."""
-
-    def __init__(self, mutant: Mutant | None) -> None:
-        self.mutant = mutant
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        found = Path(pcircuits.parameters.__file__).resolve()
-        if ROOT not in found.parents:
-            pytest.exit(f"pcircuits was imported from {found}, not from {ROOT}", returncode=99)
-        if self.mutant is not None:
-            self.mutant.apply(Patches())
-
-
 def run(mutant: Mutant | None, tests: Sequence[str], limit: float, *options: str) -> Outcome:
     """Run some tests with a mutant, or without, up to the first failure or the limit."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     options = ("-x", "-q", "--tb=short", "-p", "no:cacheprovider", *options)
-    command = [sys.executable, __file__, "--within", "" if mutant is None else mutant.name, *tests, "--", *options]
+    command = [sys.executable, "-c", CHILD, __file__, "" if mutant is None else mutant.name, *tests, *options]
     begin = time.perf_counter()
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, timeout=limit, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            timeout=limit,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
     except subprocess.TimeoutExpired as late:
         return Outcome(None, time.perf_counter() - begin, "", str(late.output))
@@ -688,15 +741,11 @@ def judge(mutant: Mutant, limit: float = LIMIT) -> tuple[bool, Outcome]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["--within"]:
-        chosen = next((m for m in MUTANTS if m.name == given[1]), None)
-        return int(pytest.main([a for a in given[2:] if a != "--"], plugins=[_Applied(chosen)]))
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--list", action="store_true", help="name the mutants and what they break")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[m.name for m in MUTANTS], help="only these")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds in which tests must fail (%(default)s)")
-    parsed = parser.parse_args(given)
+    parsed = parser.parse_args(arguments)
     mutants = [m for m in MUTANTS if not parsed.only or m.name in parsed.only]
     if parsed.list:
         for mutant in mutants:

@@ -31,7 +31,8 @@ def query() -> None:
     x = torch.zeros(ROWS, 30)
     bounds = {"high": 2**40, "low": 2**24}
     models = {
-        name: circuit.compile(memory=memory, rewrites=("chunk",) if name == "low" else ()) for name, memory in bounds.items()
+        name: circuit.compile(memory=memory, rewrites=("chunk",) if name == "low" else ())
+        for name, memory in bounds.items()
     }
     with torch.no_grad():
         models["low"].mean()  # what is made once

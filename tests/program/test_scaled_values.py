@@ -329,7 +329,9 @@ def test_rows_far_from_everything_are_loose_and_right():
 def usual():
     g = seeded(0)
     loc = torch.randn(20, 50, generator=g)
-    normals = pc.Circuit(pc.mixture([1 / 50] * 50, pc.Normal(range(20), loc, 0.1 + torch.rand(20, 50, generator=g)).prod()))
+    normals = pc.Circuit(
+        pc.mixture([1 / 50] * 50, pc.Normal(range(20), loc, 0.1 + torch.rand(20, 50, generator=g)).prod())
+    )
     yield "normals", normals, loc[:, :30].T + 0.1 * torch.randn(30, 20, generator=g)
     grid = structures.layered(structures.quad_graph(8, 8), structures.categorical_leaves(16), 8, generator=g)
     yield "grid", grid, torch.randint(16, (30, 64), generator=g).float()

@@ -62,7 +62,9 @@ def test_a_value_that_speaks_for_one_component_does_or_is_refused(value, dtype, 
         known = model.given(x)
         posterior, mean = known.posterior(circuit.root), known.mean()
     except EvidenceError as error:
-        assert "row 0 lies so far out" in str(error) or (value**2 > torch.finfo(dtype).max and "row 0 has" in str(error))
+        assert "row 0 lies so far out" in str(error) or (
+            value**2 > torch.finfo(dtype).max and "row 0 has" in str(error)
+        )
         assert value >= 1e5
         return
     assert posterior[0].tolist() == pytest.approx([0.0, 1.0], abs=1e-9)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pcircuits.families.finite import AbstractFinite
-from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Source
 from pcircuits.program.layers.layer import Build, Gradients, Layer
 from pcircuits.program.plan import Node, SourceRows
