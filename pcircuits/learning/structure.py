@@ -19,14 +19,15 @@ __all__ = ["fingerprint", "structures"]
 
 
 def structures(module: nn.Module) -> dict[str, str]:
-    """The fingerprints of the compiled circuits in a module, by their places in it.
+    """The fingerprints of the compiled circuits in a module, with how their parameters lie in memory, by their places in
+    it: an optimiser knows parameters by their order, which depends on the rewrites that a circuit was compiled with.
 
     >>> import pcircuits as pc
     >>> list(structures(pc.Circuit(pc.Bernoulli("a", 0.5)).compile()))
     ['the circuit']
     """
     return {
-        f"the circuit {name}".strip(): fingerprint(part.circuit)
+        f"the circuit {name}".strip(): fingerprint(part.circuit) + part.program.stored.layout()
         for name, part in module.named_modules()
         if isinstance(part, CompiledCircuit)
     }

@@ -258,7 +258,8 @@ class Gather(nn.Module):
             return numbers + state.exponent[self.entries[read], batch].unsqueeze(-1)
         columns = torch.arange(self.width, device=read.device)
         unit = (read.unsqueeze(1) * self.width + columns).flatten()
-        return self.unit_logs_at(state, read.repeat_interleave(self.width), batch.repeat_interleave(self.width), unit=unit).view(-1, self.width)  # fmt: skip  # noqa: E501
+        entry, rows = (t.repeat_interleave(self.width) for t in (read, batch))
+        return self.unit_logs_at(state, entry, rows, unit=unit).view(-1, self.width)
 
     def unit_logs_at(
         self, state: State, read: Tensor, batch: Tensor, column: Tensor | None = None, unit: Tensor | None = None
@@ -299,4 +300,3 @@ def _straight(rows: Index) -> slice | None:
     if len(rows) > 1 and not (np.diff(rows) == 1).all():
         return None
     return slice(int(rows[0]), int(rows[-1]) + 1)
-

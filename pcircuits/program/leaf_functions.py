@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
 import torch
@@ -32,10 +32,14 @@ class LeafFunction(ABC):
     def take(self, rows: slice | Tensor) -> LeafFunction:
         """The same question for some of the rows."""
 
+    def about(self, x: Tensor) -> Self:
+        """The same question about other values."""
+        return replace(self, **{_names(self)[0]: x})  # type: ignore[type-var]
+
     def to(self, dtype: torch.dtype) -> Self:
         """The same question with its numbers in another dtype."""
-        moved = (t.to(dtype) if t.dtype.is_floating_point else t for t in self.tensors())
-        return type(self)(*moved)
+        moved = [t.to(dtype) if t.dtype.is_floating_point else t for t in self.tensors()]
+        return replace(self, **dict(zip(_names(self), moved, strict=True)))  # type: ignore[type-var]
 
     @abstractmethod
     def blank(self) -> LeafFunction:
@@ -113,3 +117,7 @@ class Box(LeafFunction):
 
     def take(self, rows: slice | Tensor) -> Box:
         return Box(self.x[rows], self.observed[rows], self.lower[rows], self.upper[rows])
+
+
+def _names(leaf: LeafFunction) -> list[str]:
+    return [field.name for field in fields(leaf)]  # type: ignore[arg-type]

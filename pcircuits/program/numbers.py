@@ -12,7 +12,19 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["FAR", "LOG2E", "TINY", "TOLERANCE", "from_logs", "log2", "logsumexp2", "power_of_two", "rebased", "rescaled", "unflatten"]
+__all__ = [
+    "FAR",
+    "LOG2E",
+    "TINY",
+    "TOLERANCE",
+    "from_logs",
+    "log2",
+    "logsumexp2",
+    "power_of_two",
+    "rebased",
+    "rescaled",
+    "unflatten",
+]
 
 LOG2E = math.log2(math.e)
 

@@ -6,7 +6,7 @@ and float64, they alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +25,7 @@ __all__ = ["evaluate", "passes"]
 Keys = list[tuple[int, str]]
 
 
-def evaluate(
-    program: Program, leaf: LeafFunction, maximise: Sequence[Maximise] | None = None
-) -> tuple[Tensor, Tensor]:
+def evaluate(program: Program, leaf: LeafFunction, maximise: Sequence[Maximise] | None = None) -> tuple[Tensor, Tensor]:
     """Base-2 logs of the roots as number + exponent, both (B, C) in float64; autograd follows the numbers."""
     with _full_precision(program):
         if not plain():
@@ -133,9 +131,10 @@ class _Run:
     def cuts(self) -> tuple[list[slice], bool]:
         """Slices of rows that are taken together, and whether what they compute is kept for the way back."""
         program, rows = self.program, self.leaf.rows
-        size = program.rows_together(keep=True) or rows
-        element = torch.finfo(program.like.dtype).bits // 8
-        return list(_slices(rows, size)), 2 * rows * element * program._all <= program.memory or size >= rows
+        size = min(rows, program.rows_together(keep=True) or rows) or 1
+        pieces = -(-rows // size)
+        size = min(size, -(-rows // max(1, 16 * pieces)) * 16)  # of one size, which suits matrix products
+        return list(_slices(rows, size)), size >= rows or program.keeps(rows, size)
 
 
 class _Evaluated(torch.autograd.Function):
@@ -185,7 +184,7 @@ class _Evaluated(torch.autograd.Function):
                     state = run.program.up(leaf, ctx.prepared, None, keep=True, rows=cut)
             with _full_precision(run.program):
                 run.program.down(state, flow[cut] * LOG2E, to)
-        gradients: Mapping[tuple[int, str], Tensor] = to.gradients.made
+        gradients = to.gradients.all()
         of_x = to.gradients.of_x if data is None or to.gradients.of_x is not None else torch.zeros_like(x)
         return (None, of_x, *(_like(gradients.get(key), t) for key, t in zip(run.keys, tensors, strict=True)))
 
@@ -201,8 +200,7 @@ def _differentiable_gradients(
         by_layer[index][name] = tensor
     prepared = prepared.replaced({layer.index: layer.in_logs_of(by_layer[layer.index]) for layer in program.ordered()})
     prepared.pure = True
-    _, *rest = run.leaf.tensors()
-    found = program.roots(program.up(type(run.leaf)(x, *rest), prepared))
+    found = program.roots(program.up(run.leaf.about(x), prepared))
     inputs = [t for t in (x, *tensors) if t.requires_grad]
     made = torch.autograd.grad(found.logs, inputs, flow.to(torch.float64), create_graph=True, allow_unused=True)
     given = iter(made)

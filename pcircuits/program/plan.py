@@ -87,9 +87,7 @@ class Owned(RowWise):
 
     def joined(self, others: Sequence[Owned]) -> Owned:
         parts = [self, *others]
-        return replace(
-            self, owner=np.concatenate([p.owner for p in parts]), row=np.concatenate([p.row for p in parts])
-        )
+        return replace(self, owner=np.concatenate([p.owner for p in parts]), row=np.concatenate([p.row for p in parts]))
 
     def grouped(self, arity: int) -> Owned:
         return replace(self, owner=self.owner.reshape(-1, arity), row=self.row.reshape(-1, arity))
@@ -149,7 +147,7 @@ class Node:
     count: int
     width: int
     rows: Mapping[str, RowWise]
-    facts: Mapping[str, Hashable] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def edges(self) -> list[Edges]:
         """What it reads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,11 @@ from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
 from pcircuits.program.edges import Gather, Locations, Visits
 from pcircuits.program.layers import LAYERS, Build, Layer
-from pcircuits.program.layers.inputs import InputLayer
 from pcircuits.program.layers.layer import Flows, Selector, Trace
-from pcircuits.program.leaf_functions import Density, LeafFunction
+from pcircuits.program.leaf_functions import LeafFunction
 from pcircuits.program.lower import lower
 from pcircuits.program.numbers import TOLERANCE
-from pcircuits.program.plan import Plan, SourceRows
+from pcircuits.program.plan import SourceRows
 from pcircuits.program.rewrites import DEFAULT, REWRITES, prune
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Store, Stores
@@ -31,7 +30,7 @@ __all__ = ["DEFAULT_MEMORY", "Program", "Roots"]
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
 
-CACHE = 24 * 2**20
+CACHE = 64 * 2**20
 """Bytes that the largest layer should take on a CPU: then the next one finds them in the cache."""
 
 LEAST_ROWS = 16
@@ -117,14 +116,17 @@ class Program(nn.Module):
             live -= sum(sizes[done] for done in self._done[layer.index])
         self._peak = peak
         self._largest = max((sizes[layer.index] for layer in layers if layer.gathers()), default=1)
-        self._all = sum(sizes[n] for n in back) + 2 * max(sizes)
+        self._kept_numbers = sum(sizes[n] for n in back)
+        self._all = self._kept_numbers + 4 * max(sizes)
         self._rows = sum(layer.count for layer in layers)
-        self._wide = [n for n, layer in enumerate(layers) if not layer.gathers() and (not isinstance(layer, InputLayer) or layer.leaves.source is not None)]  # fmt: skip  # noqa: E501
+        self._wide = [layer.index for layer in layers if layer.all_rows]
 
     def _own(self, original: nn.Module, memo: dict[int, object], dtype: torch.dtype, device: Any) -> nn.Module:
         """A copy of a source, with what it shares with others: the circuit stays as it is when the program is trained."""
         if not any(original is known for known in self._originals):
-            self.sources[f"source_{len(self._originals)}"] = copy.deepcopy(original, memo).to(dtype=dtype, device=device)
+            self.sources[f"source_{len(self._originals)}"] = copy.deepcopy(original, memo).to(
+                dtype=dtype, device=device
+            )
             self._originals.append(original)
         return self.source_of(original)
 
@@ -177,6 +179,12 @@ class Program(nn.Module):
         rows = max(1, self.memory // (2 * of_row))
         return min(rows, self._in_cache()) if not self._wide else rows
 
+    def keeps(self, rows: int, together: int) -> bool:
+        """Whether what so many rows compute fits the bound on memory, beside the work on those taken together."""
+        element = torch.finfo(self.like.dtype).bits // 8
+        kept = rows * (element * self._kept_numbers + OF_ROW * self._rows)
+        return not self.chunked or kept + together * element * 4 * self._largest <= self.memory
+
     def _in_cache(self) -> int:
         if self.like.device.type != "cpu":
             return 2**62
@@ -217,7 +225,9 @@ class Program(nn.Module):
                 state.numbers[done] = None
         return state
 
-    def up_in_pieces(self, leaf: LeafFunction, prepared: Prepared, maximise: Sequence[Maximise] | None) -> Iterator[State]:
+    def up_in_pieces(
+        self, leaf: LeafFunction, prepared: Prepared, maximise: Sequence[Maximise] | None
+    ) -> Iterator[State]:
         """Upward passes over pieces of the rows that suit the cache; fused leaves are evaluated for all rows together."""
         size = self._in_cache() if self.chunked else leaf.rows
         if not self._wide or size >= leaf.rows or len(self._wide) == len(self.layers):
@@ -320,4 +330,6 @@ def _plain() -> bool:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
+    return (
+        one.shape == other.shape and one.dtype == other.dtype and one.device == other.device and torch.equal(one, other)
+    )

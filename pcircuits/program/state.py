@@ -60,8 +60,8 @@ class State:
     """One pass over some rows of data.
 
     `numbers[i]` are layer i's units, (R, B, K); `exponent` (rows of the program, B) and `slack` (rows of the program, 2, B),
-    bounds on the relative and on the absolute error of the numbers of a row, belong to all layers. `keep` says that a pass back, or down, follows. `rows` says
-    which rows of the evidence these are.
+    bounds on the relative and on the absolute error of the numbers of a row, belong to all layers. `keep` says that a
+    pass back, or down, follows. `rows` says which rows of the evidence these are.
     """
 
     leaf: LeafFunction
@@ -106,11 +106,12 @@ class State:
 
     def part(self, rows: slice | Tensor) -> State:
         """The same pass over some of its rows of data, for a layer that reads no other."""
-        if isinstance(self.rows, slice) and isinstance(rows, slice):
-            begin = self.rows.start or 0
-            own: slice | Tensor = slice(begin + rows.start, begin + rows.stop)
-        elif isinstance(self.rows, slice):
-            own = rows + (self.rows.start or 0)
-        else:
+        own: slice | Tensor
+        if not isinstance(self.rows, slice):
             own = self.rows[rows]
+        elif isinstance(rows, slice):
+            begin = self.rows.start or 0
+            own = slice(begin + rows.start, begin + rows.stop)
+        else:
+            own = rows + (self.rows.start or 0)
         return replace(self, leaf=self.leaf.take(rows), rows=own, saved={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -169,13 +170,13 @@ class Stores(nn.Module):
             self._store[new], self._slot[new] = len(self.stores), np.arange(len(new))
             self.stores[name] = Store(parameter.constraint, self._raw(new), parameter.trainable)
         homes = np.unique(self._store[ids])
-        made = list(self.stores.values())
+        made = [store for store in self.stores.values() if isinstance(store, Store)]
         stores = [made[h] for h in homes]
         starts = np.cumsum([0, *(len(s.raw) for s in stores)])
         entries = starts[np.searchsorted(homes, self._store[ids])] + self._slot[ids]
         straight = len(place) == len(distinct) and (np.diff(place) == 1).all()
         index = None if straight else torch.as_tensor(place, device=self._device)
-        return View(stores, entries, rows.block, index)  # type: ignore[arg-type]
+        return View(stores, entries, rows.block, index)
 
     def _raw(self, ids: Index) -> Tensor:
         """The unconstrained numbers of entries."""
@@ -220,10 +221,15 @@ class Stores(nn.Module):
             now[torch.as_tensor(here)] = raw[torch.as_tensor(slot[here], device=raw.device)].cpu().to(now.dtype)
         return now, given
 
+    def layout(self) -> str:
+        """A digest of where each number of the circuit's parameters is stored."""
+        return hashlib.sha256(self._store.tobytes() + self._slot.tobytes()).hexdigest()[:16]
+
     @property
     def dtype_now(self) -> torch.dtype:
         """The dtype that the parameters have now."""
-        return next((s.raw.dtype for s in self.stores.values()), self._dtype)
+        made = [store for store in self.stores.values() if isinstance(store, Store)]
+        return made[0].raw.dtype if made else self._dtype
 
     def trained(self) -> Mapping[int, Parameter]:
         """For each symbolic parameter (by id), itself if it has not been trained, else one with the value it has now."""

@@ -148,7 +148,8 @@ class Conditional:
         self.one_root(query)
         known = self.known()
         if known.rows == 0:  # the shape of no rows is that of one row of which nothing is known
-            bare = type(self)(self.circuit_asked, self.program, self.columns, torch.zeros((), dtype=torch.int64, device=self.device))  # fmt: skip  # noqa: E501
+            root = torch.zeros((), dtype=torch.int64, device=self.device)
+            bare = type(self)(self.circuit_asked, self.program, self.columns, root)
             return bare.each(query, answer).unsqueeze(0)[:0]
         total: Tensor | None = None
         with torch.no_grad(), naming_the_bound(query, self.program.memory):

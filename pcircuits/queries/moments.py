@@ -30,7 +30,9 @@ class _Weighted(Flows):
         self.known, self.quantity = known, quantity
         self.total = torch.zeros_like(known.x)
 
-    def leaves(self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+    def leaves(
+        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+    ) -> None:
         regions, arity, size = columns.shape
         if size == 1:
             nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
@@ -67,7 +69,9 @@ class _Spread(Flows):
         self.known, self.mean = known, mean
         self.total = torch.zeros_like(mean)
 
-    def leaves(self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+    def leaves(
+        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+    ) -> None:
         left = torch.ones(columns.shape[:2], dtype=torch.bool, device=columns.device)
         if columns.shape[2] == 1:
             left = self._by_products(family, columns[..., 0], parameters, flow)

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from pcircuits.program.steps import leaf_products
 
 import pcircuits as pc
-from pcircuits.program.steps import leaf_products
 
 
 def mixture(pixels, components, scale=0.1):

@@ -52,11 +52,29 @@ def test_a_callers_tensor_is_not_the_circuits():
     assert circuit.root.weights.value.tolist() == [0.5, 0.5]
 
 
-def test_inputs_need_no_gradient():
+@pytest.mark.errors
+def test_states_have_no_gradient():
     model = pc.Circuit(pc.DiscretizedNormal(range(3), [[0.2, 0.6]] * 3, 0.1, levels=4).prod().sum([0.5, 0.5])).compile()
     x = torch.tensor([[0.0, 1.0, 3.0]], requires_grad=True)
-    model.log_prob(x).sum().backward()
+    with pytest.raises(pc.EvidenceError, match=r"x\.detach"):
+        model.log_prob(x)
+    model.log_prob(x.detach()).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("rewrites", [None, ()])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_densities_have_gradients_with_respect_to_data(rewrites, dtype):
+    loc = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)
+    circuit = pc.Circuit(pc.mixture([0.3, 0.7], pc.Normal(["a", "b"], loc, 1.0).prod()))
+    x = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weights = torch.tensor([0.3, 0.7], dtype=torch.float64).log()
+    direct = (weights + torch.distributions.Normal(loc, 1.0).log_prob(x.unsqueeze(-1)).sum(1)).logsumexp(1)
+    (want,) = torch.autograd.grad(direct.sum(), x)
+    given = x.detach().to(dtype).requires_grad_()
+    frozen = circuit.compile(dtype=dtype, rewrites=rewrites, memory=2**20).requires_grad_(False)
+    (got,) = torch.autograd.grad(frozen.log_prob(given).sum(), given)
+    torch.testing.assert_close(got.double(), want, atol=1e-4 if dtype == torch.float32 else 1e-12, rtol=1e-5)
 
 
 def test_a_round_trip_of_dtypes_is_seen():
@@ -136,7 +154,7 @@ def test_what_was_given_before_the_model_moved_says_so():
 @pytest.mark.errors
 @pytest.mark.parametrize("memory", [1e9, "1GB", 0])
 def test_a_bound_that_is_no_number_of_bytes(memory):
-    with pytest.raises(pc.CircuitError, match="memory is a number of bytes"):
+    with pytest.raises(pc.CircuitError, match="memory, a number of bytes"):
         pc.Circuit(pc.Normal("x", 0.0, 1.0)).compile(memory=memory)
 
 

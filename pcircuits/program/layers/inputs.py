@@ -45,6 +45,7 @@ class InputLayer(Layer):
         self.leaves = LeafParameters(node, build, node.count)
         self.family = self.leaves.family
         self.chunked = build.chunked
+        self.all_rows = self.leaves.source is not None
         self.in_logs = build.locations.by_unit[index]  # read unit by unit: each is then scaled
         columns = node.rows["columns"]
         assert isinstance(columns, Columns)
@@ -70,7 +71,10 @@ class InputLayer(Layer):
             return
         found = state.prepared.of(self)
         stored = self.leaves.stored(state.prepared) if "table" in found else found
-        parts = [self._answers(state, state.leaf.tensors(), self.leaves.columns(state.prepared, stored, *span)) for span in self._ranges(state)]  # fmt: skip  # noqa: E501
+        parts = []
+        for span in self._ranges(state):
+            parameters = self.leaves.columns(state.prepared, stored, *span)
+            parts.append(self._answers(state, state.leaf.tensors(), parameters))
         self._put(state, parts[0] if len(parts) == 1 else torch.cat(parts, -1))
 
     def _put(self, state: State, logs: Tensor) -> None:
@@ -80,7 +84,9 @@ class InputLayer(Layer):
             state.put(self, *rebased(logs))
             return
         gone = lost(logs, state.dtype)
-        slack = torch.stack([torch.where(gone, FAR, 0.0), torch.full_like(gone, 0 if self.width == 1 else TINY[state.dtype], dtype=state.dtype)], 1)  # fmt: skip  # noqa: E501
+        relative = gone.to(state.dtype) * FAR
+        tiny = 0.0 if self.width == 1 else TINY[state.dtype]
+        slack = torch.stack([relative, torch.full_like(relative, tiny)], 1)
         if self.in_logs:
             numbers, exponent = rebased(logs.double())
             state.put(self, numbers, exponent, slack)
@@ -132,11 +138,12 @@ class InputLayer(Layer):
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
         logs, exponent = self._filled(state)
-        slack = logs.new_zeros((len(logs), 2))
-        slack[:, 0] = torch.where(lost(logs + exponent.unsqueeze(-1).to(logs.dtype), state.dtype), FAR, 0.0)
-        if self.width > 1:
-            slack[:, 1] = torch.where(((logs < -100) & (logs > -torch.inf)).any(-1), TINY[state.dtype], 0.0)
-        return (logs if state.logs or self.in_logs else torch.exp2(logs)), exponent, slack
+        far = (exponent.abs() > LARGEST[state.dtype]) & (exponent > -torch.inf)
+        tiny = TINY[state.dtype] if self.width > 1 else 0.0
+        slack = torch.stack([torch.where(far, FAR, 0.0), torch.where(exponent > -torch.inf, tiny, 0.0)], 1).to(
+            state.dtype
+        )
+        return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         if to.gradients is not None:
@@ -154,21 +161,25 @@ class InputLayer(Layer):
         found = state.prepared.of(self)
         if "table" in found:
             if gradients.wants(self, "table"):
-                stored, states = len(found["table"]), found["table"].shape[2]
-                total = flow.new_zeros((stored * (states + 2), self.width))
+                stored, _, states = found["table"].shape
                 entry = state.saved.get(self.index)
                 entry = self._entries(state) if entry is None else entry
-                total.index_add_(0, entry.flatten(), flow.reshape(-1, self.width))
-                by_state = total.view(stored, states + 2, self.width)[:, :states].transpose(1, 2)
-                gradients.add(self, "table", by_state.to(found["table"].dtype))
+
+                def by_unit(total: Tensor) -> Tensor:
+                    return total.view(stored, states + 2, -1)[:, :states].transpose(1, 2)
+
+                shape = (stored * (states + 2), self.width)
+                gradients.add_rows(self, "table", shape, entry.flatten(), flow.reshape(-1, self.width), by_unit)
             return
         for begin, end in self._ranges(state):
             x = gradients.rows_of_x(state.rows)
             tensors = state.leaf.tensors() if x is None else (x, *state.leaf.tensors()[1:])
-            self.leaves.gradient(
-                self, state.prepared, gradients, (begin, end),
-                lambda made, t=tensors: self._answers(state, t, made), flow[..., begin:end], state.dtype,
-            )  # fmt: skip
+
+            def values(made: dict[str, Tensor], t: tuple[Tensor, ...] = tensors) -> Tensor:
+                return self._answers(state, t, made)
+
+            part = flow[..., begin:end]
+            self.leaves.gradient(self, state.prepared, gradients, (begin, end), values, part)
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
         columns = self.columns[visits.row]
@@ -214,7 +225,8 @@ class ConstantLayer(Layer):
         logs = logs if place is None else logs.index_select(0, place)
         numbers, exponent = (rebased if state.logs else from_logs)(logs)
         spread = numbers.unsqueeze(1).expand(self.count, state.leaf.rows, self.width)
-        state.put(self, spread, exponent.unsqueeze(1), torch.tensor([0.0, TINY[state.dtype] if self.width > 1 else 0.0], device=spread.device).view(1, 2, 1))
+        slack = spread.new_tensor([0.0, TINY[state.dtype] if self.width > 1 else 0.0], dtype=state.dtype)
+        state.put(self, spread, exponent.unsqueeze(1), slack.view(1, 2, 1))
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         if to.gradients is not None and to.gradients.wants(self, "logs"):

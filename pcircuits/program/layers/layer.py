@@ -48,6 +48,7 @@ class Gradients:
         self.x = x
         self.of_x: Tensor | None = None
         self.made: dict[tuple[int, str], Tensor] = {}
+        self._tables: dict[tuple[int, str], tuple[Tensor, Callable[[Tensor], Tensor]]] = {}
 
     def wants(self, layer: Layer, name: str) -> bool:
         """Whether a gradient is asked for."""
@@ -57,6 +58,25 @@ class Gradients:
         """Add to the gradient of a layer's parameter."""
         key = (layer.index, name)
         self.made[key] = self.made[key].add_(gradient) if key in self.made else gradient
+
+    def add_rows(
+        self,
+        layer: Layer,
+        name: str,
+        shape: tuple[int, int],
+        rows: Tensor,
+        values: Tensor,
+        done: Callable[[Tensor], Tensor],
+    ) -> None:
+        """Add values (n, K) to rows (n,) of a table of this shape, which `done` turns into the gradient in the end."""
+        key = (layer.index, name)
+        if key not in self._tables:
+            self._tables[key] = values.new_zeros(shape), done
+        self._tables[key][0].index_add_(0, rows, values)
+
+    def all(self) -> Mapping[tuple[int, str], Tensor]:
+        """The gradients by layer and name."""
+        return {**self.made, **{key: done(table) for key, (table, done) in self._tables.items()}}
 
     def rows_of_x(self, rows: slice | Tensor) -> Tensor | None:
         """Some rows of the data whose gradient is asked for."""
@@ -75,7 +95,9 @@ class Flows:
 
     gradients: Gradients | None = None
 
-    def leaves(self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor) -> None:
+    def leaves(
+        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+    ) -> None:
         """Leaf units of rows r and factors a over columns (R, A, size), parameters (R, A, K, *event), flow (R, B, K)."""
 
     def edges(self, state: State, layer: Layer, begin: int, flows: Callable[[int], Tensor], rows: slice) -> None:
@@ -147,6 +169,8 @@ class Layer(nn.Module, ABC):
 
     in_logs: bool = False
     normal: ClassVar[bool] = True
+    all_rows: bool = False
+    """Whether it is best evaluated for many rows of data together: where rows share its work, or a source is asked."""
     needs_own: ClassVar[bool] = False
     needs_children: ClassVar[bool] = False
     """Whether the way back and the way down use the layer's own numbers, and those of what it reads."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pcircuits.families.finite import AbstractFinite
-from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Source
 from pcircuits.program.layers.layer import Build, Gradients, Layer
 from pcircuits.program.plan import Node, SourceRows
@@ -42,8 +42,8 @@ class LeafParameters(nn.Module):
 
     def __init__(self, node: Node, build: Build, count: int) -> None:
         super().__init__()
-        self.count, self.width = count, node.facts.get("inputs", node.width)
-        assert isinstance(self.width, int)
+        self.count = count
+        self.width: int = node.facts.get("inputs", node.width)
         family = node.facts["family"]
         assert isinstance(family, AbstractFamily)
         self.family = family
@@ -93,7 +93,7 @@ class LeafParameters(nn.Module):
             view = self.views[name]
             assert isinstance(view, View)
             logs = view.of(prepared.derived, Store.wide_logs if prepared.logs else Store.logs)
-            return logs.expand(-1, self.width, -1)
+            return logs.expand(len(logs), self.width, logs.shape[-1])
         places = [getattr(view, "place") for view in self.views.values()]  # noqa: B009
         stored = self.stored(prepared)
         if len(stored) > 1 and any(place is not None for place in places):
@@ -161,12 +161,15 @@ class LeafParameters(nn.Module):
         span: tuple[int, int],
         values: Callable[[dict[str, Tensor]], Tensor],
         flow: Tensor,
-        dtype: torch.dtype,
     ) -> None:
         """Add the gradient of Σ flow · values(parameters of the columns of a range), and of data that `values` uses."""
         found = prepared.of(layer)
         stored = {name: found[name] if name in found else found[f"leaf {name}"] for name in self.names()}
-        wanted = {name: t for name, t in stored.items() if gradients.wants(layer, name) or gradients.wants(layer, f"leaf {name}")}
+        wanted = {
+            name: t
+            for name, t in stored.items()
+            if gradients.wants(layer, name) or gradients.wants(layer, f"leaf {name}")
+        }
         if not wanted and gradients.x is None:
             return
         with torch.enable_grad():

@@ -123,7 +123,9 @@ class LeafProducts(nn.Module):
         rest = None if bool(left.all()) else left.nonzero().squeeze(1)
         return LeafColumns(parameters, width, tuple(matrices), rest)
 
-    def _matrix_form(self, parameters: Parameters, centre: Tensor, some: Tensor | None, dtype: torch.dtype) -> MatrixForm:
+    def _matrix_form(
+        self, parameters: Parameters, centre: Tensor, some: Tensor | None, dtype: torch.dtype
+    ) -> MatrixForm:
         assert isinstance(self.family, AbstractExponentialFamily)
         own, centre = centre.dtype, centre.to(dtype)
         wide = {name: _some(value, some).to(dtype) for name, value in parameters.items()}
@@ -288,9 +290,7 @@ class LeafProducts(nn.Module):
             drawn = sample[those].repeat_interleave(self.arity)
             trace.write(self.family, drawn, self.columns[leaf].unsqueeze(-1), parameters)
 
-    def gradient(
-        self, layer: Layer, state: State, to: Flows, span: tuple[int, int], flow: Tensor
-    ) -> None:
+    def gradient(self, layer: Layer, state: State, to: Flows, span: tuple[int, int], flow: Tensor) -> None:
         """Add the gradient of the parameters of a range of columns, from the flow (R, B, n) of their products."""
         gradients = to.gradients
         assert gradients is not None
@@ -303,13 +303,14 @@ class LeafProducts(nn.Module):
                 return self._table(state, tensors, parameters, width)
             return self.values(state, tensors, self._derived(parameters, width))
 
-        self.leaves.gradient(layer, state.prepared, gradients, span, values, flow / LOG2E, state.dtype)
+        self.leaves.gradient(layer, state.prepared, gradients, span, values, flow / LOG2E)
 
 
 class LeavesLayer(Layer):
     """Products over input units of one family, as logarithms."""
 
     in_logs = True
+    all_rows = True
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
@@ -336,7 +337,8 @@ class LeavesLayer(Layer):
             logs = torch.cat([values + (b - base).unsqueeze(-1) for values, b in found], -1)
         else:
             tensors = state.leaf.tensors()
-            logs = torch.cat([self.product.values(state, tensors, self._columns(state, span)) for span in self._ranges(state)], -1)  # fmt: skip  # noqa: E501
+            spans = self._ranges(state)
+            logs = torch.cat([self.product.values(state, tensors, self._columns(state, span)) for span in spans], -1)
         self.product.forget(state)
         numbers, exponent = rebased(logs.double())
         if state.logs:

@@ -37,11 +37,12 @@ class MixtureLayer(Layer):
     """
 
     in_logs = True
+    all_rows = True
     needs_own = True
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
-        self.inputs: int = node.facts["inputs"]  # type: ignore[assignment]
+        self.inputs: int = node.facts["inputs"]
         self.product = LeafProducts(index, node, build)
         rows = node.rows["weights"]
         assert isinstance(rows, Owned)
@@ -87,9 +88,8 @@ class MixtureLayer(Layer):
         if not self.chunked:
             return [(0, self.inputs)], [slice(0, batch)]
         memory = state.memory // self.count
-        columns, share, of_entry = memory // (4 * PARAMETER_BYTES * (arity * self.product.leaves.event + 8)), 4, STATISTIC_BYTES  # fmt: skip  # noqa: E501
-        if self.product.leaves.source is None:
-            columns = memory // (4 * PARAMETER_BYTES * (arity + 8))
+        event = 1 if self.product.leaves.source is None else self.product.leaves.event
+        columns, share, of_entry = memory // (4 * PARAMETER_BYTES * (arity * event + 8)), 4, STATISTIC_BYTES
         if self.product.by_table(state.leaf):
             share, of_entry = 2, PAIR_BYTES
             beside = memory // (share * max(1, batch)) - of_entry * arity
@@ -188,7 +188,8 @@ class MixtureLayer(Layer):
             below = []
             for cut, part in zip(rows, parts, strict=True):
                 values, base = self._values(part, columns, begin)
-                share = self._shares(values, weights[..., begin:end], total[:, cut] - base.unsqueeze(-1) - shift, flow[:, cut], state.logs)  # fmt: skip  # noqa: E501
+                apart = total[:, cut] - base.unsqueeze(-1) - shift
+                share = self._shares(values, weights[..., begin:end], apart, flow[:, cut], state.logs)
                 to.edges(state, self, begin, share.each, cut)
                 if of_weights is not None:
                     of_weights[..., begin:end] += share.of_weights()
@@ -229,9 +230,7 @@ class MixtureLayer(Layer):
             if bool(here.any()):
                 self._choose_within(state, visits.where(here), batch[here], trace, span)
 
-    def _choose_within(
-        self, state: State, visits: Visits, batch: Tensor, trace: Trace, span: tuple[int, int]
-    ) -> None:
+    def _choose_within(self, state: State, visits: Visits, batch: Tensor, trace: Trace, span: tuple[int, int]) -> None:
         """Choose for visits within a range of columns: all of one row and output from the same scores."""
         begin, end = span
         columns = self._columns(state, begin, end)
@@ -244,12 +243,19 @@ class MixtureLayer(Layer):
                 continue
             size = cut.stop - cut.start
             values, _ = self._values(part, columns, begin)
-            sample, row, column, at = visits.sample[here], visits.row[here], visits.column[here], batch[here] - cut.start
+            sample, row, column, at = (
+                visits.sample[here],
+                visits.row[here],
+                visits.column[here],
+                batch[here] - cut.start,
+            )
             distinct, group = torch.unique((row * self.width + column) * size + at, return_inverse=True)
             unit, place = torch.div(distinct, size, rounding_mode="floor"), distinct % size
             owner, output = torch.div(unit, self.width, rounding_mode="floor"), unit % self.width
 
-            def scores(g: Tensor, v: Tensor = values, r: Tensor = owner, p: Tensor = place, o: Tensor = output) -> Tensor:
+            def scores(
+                g: Tensor, v: Tensor = values, r: Tensor = owner, p: Tensor = place, o: Tensor = output
+            ) -> Tensor:
                 return v[r[g], p[g]] + logs[r[g], o[g]]
 
             at_once = max(1, state.memory // (32 * (end - begin)))

@@ -103,7 +103,7 @@ class OuterLayer(Layer):
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
-        self.widths: tuple[int, ...] = node.facts["widths"]  # type: ignore[assignment]
+        self.widths: tuple[int, ...] = node.facts["widths"]
         self.factors = nn.ModuleList([build.gather(edges) for edges in node.edges()])
 
     def gathers(self) -> list[Gather]:

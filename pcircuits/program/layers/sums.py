@@ -17,6 +17,9 @@ from pcircuits.program.stores import Store, View
 __all__ = ["MixLayer", "SumLayer", "Weights", "outputs_of", "quotient", "reduce_logs"]
 
 
+MANY = 64
+"""So many visits of a layer are worth a look at whether they have their scores in common."""
+
 SPREAD = 1e25
 """How far apart weights may be for a bound on the relative error of all outputs of a sum."""
 
@@ -36,7 +39,8 @@ def outputs_of(maximise: Maximise, outputs: slice) -> Maximise:
 
 def quotient(flow: Tensor, numbers: Tensor) -> Tensor:
     """flow / number of units; a unit without a number has no flow either."""
-    return flow / numbers.clamp_min(torch.finfo(numbers.dtype).tiny)
+    some = numbers.clamp_min(torch.finfo(numbers.dtype).tiny)
+    return torch.div(flow, some, out=some)
 
 
 class Weights(nn.Module):
@@ -87,7 +91,7 @@ class SumLayer(Layer):
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
-        self.inputs: int = node.facts["inputs"]  # type: ignore[assignment]
+        self.inputs: int = node.facts["inputs"]
         self.edges = build.gather(node.edges()[0])
         self.weights = Weights(build.view("weights", node))
         self.rescales = self.edges.by_unit or not all(build.locations.normal[s] for s in self.edges.sources)
@@ -106,10 +110,10 @@ class SumLayer(Layer):
         found = state.prepared.of(self)
         if slack is None:
             weights = self.weights.of_rows(found["weights"])
-            parts = [
-                reduce_logs(numbers.unsqueeze(2) + weights[:, None, begin:end], -1, outputs_of(state.maximise[self.index], slice(begin, end)))  # fmt: skip  # noqa: E501
-                for begin, end in self._outputs(numbers, state)
-            ]
+            parts = []
+            for begin, end in self._outputs(numbers, state):
+                terms = numbers.unsqueeze(2) + weights[:, None, begin:end]
+                parts.append(reduce_logs(terms, -1, outputs_of(state.maximise[self.index], slice(begin, end))))
             state.put(self, torch.cat(parts, -1) if len(parts) > 1 else parts[0], exponent)
             return
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
@@ -138,7 +142,11 @@ class SumLayer(Layer):
 
     def _outputs(self, numbers: Tensor, state: State) -> list[tuple[int, int]]:
         """Ranges of outputs such that terms (R, B, o, K) fit the bound."""
-        step = max(1, state.memory // max(1, 4 * numbers.numel() * numbers.element_size())) if state.chunked else self.width
+        step = (
+            max(1, state.memory // max(1, 4 * numbers.numel() * numbers.element_size()))
+            if state.chunked
+            else self.width
+        )
         return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
@@ -153,7 +161,11 @@ class SumLayer(Layer):
             above = state.exponent[self.first : self.first + self.count]
             shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
             each = each * torch.exp2(exponent + shift - above).nan_to_num(0.0).to(each.dtype).unsqueeze(-1)
-        to.edges(state, self, 0, lambda r: each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1), slice(None))  # fmt: skip  # noqa: E501
+
+        def shares(r: int) -> Tensor:
+            return each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1)
+
+        to.edges(state, self, 0, shares, slice(None))
         gradients = to.gradients
         if gradients is not None and gradients.wants(self, "weights"):
             stored = len(found["weights"])
@@ -164,9 +176,7 @@ class SumLayer(Layer):
             gradients.add(self, "weights", made)
         self.edges.scatter(torch.matmul(each, weights).mul_(numbers), flows)
 
-    def _down_logs(
-        self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows
-    ) -> None:
+    def _down_logs(self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         total, weights = state.of(self), self.weights.of_rows(state.prepared.of(self)["weights"])
 
         def shares(rows: slice, begin: int, end: int) -> Tensor:
@@ -182,15 +192,28 @@ class SumLayer(Layer):
         self.edges.scatter(below, flows)
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
-        found = state.prepared.of(self)["weights"]
+        batch = trace.row_of[visits.sample]
+        size = state.leaf.rows
+        key, group = (visits.row * self.width + visits.column) * size + batch, None
+        if len(key) > MANY:  # many samples of few rows of data have their scores in common
+            distinct, group = torch.unique(key, return_inverse=True)
+            key, group = (distinct, group) if 2 * len(distinct) <= len(key) else (key, None)
+        unit, at = torch.div(key, size, rounding_mode="floor"), key % size
+        row, column = torch.div(unit, self.width, rounding_mode="floor"), unit % self.width
+        everyone = torch.arange(len(key), device=key.device) if group is None else group
+        at_once = max(1, state.memory // (64 * self.inputs))
+
+        def scores(some: Tensor) -> Tensor:
+            return self._scores(state, row[some], column[some], at[some])
+
+        picked = trace.selector.pick_grouped(scores, len(key), everyone, at_once)
+        self.edges.route(visits.sample, visits.row, picked, trace.visits)
+
+    def _scores(self, state: State, row: Tensor, column: Tensor, batch: Tensor) -> Tensor:
+        """Base-2 logs of what the inputs of chosen sums add, for chosen rows of data, (V, K)."""
         place = self.weights.view.place
-        for some in visits.batches(max(1, state.memory // (64 * self.inputs))):
-            batch = trace.row_of[some.sample]
-            row = some.row if place is None else place[some.row]
-            weights = found[row, some.column]
-            logs = weights if state.logs else torch.log2(weights.double())
-            picked = trace.selector.pick(self.edges.logs_at(state, some.row, batch) + logs)
-            self.edges.route(some.sample, some.row, picked, trace.visits)
+        weights = state.prepared.of(self)["weights"][row if place is None else place[row], column]
+        return self.edges.logs_at(state, row, batch) + (weights if state.logs else torch.log2(weights.double()))
 
     def live(self) -> int:
         return 2 * self.count * (self.inputs + self.width)

@@ -45,10 +45,10 @@ def _fuse_products(plan: Plan) -> Plan:
 def _leaves(nodes: list[Node], owner: Index, rows: Index) -> Node | None:
     """The input units of these rows as one node in their order, where they are of one kind."""
     found = [nodes[number] for number in dict.fromkeys(owner[rows].tolist())]
-    inputs = [n for n in found if n.kind == "input" and n.facts["family"].size == 1]  # type: ignore[attr-defined]
+    inputs = [n for n in found if n.kind == "input" and n.facts["family"].size == 1]
     if len(inputs) < len(found) or len({n.signature() for n in inputs}) > 1:
         return None
-    joined = inputs[0].stacked(inputs[1:])
+    joined: Node = inputs[0].stacked(inputs[1:])
     place = {row: i for i, row in enumerate(r for n in inputs for r in range(n.first, n.first + n.count))}
     return joined.take(np.array([place[row] for row in rows.tolist()]))
 

@@ -44,7 +44,7 @@ def _cut(use: Index, least: int) -> list[Index]:
     """The rows in the order of their use, in parts of at least so many, cut where the use changes."""
     order = np.argsort(use, kind="stable")
     cuts, begin = [], 0
-    for place in np.flatnonzero(np.diff(use[order])) + 1:
+    for place in (np.flatnonzero(np.diff(use[order])) + 1).tolist():
         if place - begin >= least and len(order) - place >= least:
             cuts.append(place)
             begin = place
