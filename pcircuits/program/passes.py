@@ -27,7 +27,7 @@ Keys = list[tuple[int, str]]
 
 def evaluate(program: Program, leaf: LeafFunction, maximise: Sequence[Maximise] | None = None) -> tuple[Tensor, Tensor]:
     """Base-2 logs of the roots as number + exponent, both (B, C) in float64; autograd follows the numbers."""
-    with _full_precision(program):
+    with program.full_precision():
         if not plain():
             return _in_logs(program, leaf, maximise)
         if isinstance(leaf, Mode) or maximise is not None:
@@ -35,10 +35,6 @@ def evaluate(program: Program, leaf: LeafFunction, maximise: Sequence[Maximise] 
         if torch.is_grad_enabled() and _differentiable(program, leaf):
             return _with_gradient(program, leaf)
         return _without_gradient(program, leaf, None, logs=False)
-
-
-def _full_precision(program: Program) -> torch.autocast:
-    return torch.autocast(program.like.device.type, enabled=False)
 
 
 def _differentiable(program: Program, leaf: LeafFunction) -> bool:
@@ -180,9 +176,9 @@ class _Evaluated(torch.autograd.Function):
             state, states[number] = states[number], None
             if state is None:
                 leaf = run.leaf if len(cuts) == 1 else run.leaf.take(cut)
-                with _full_precision(run.program):
+                with run.program.full_precision():
                     state = run.program.up(leaf, ctx.prepared, None, keep=True, rows=cut)
-            with _full_precision(run.program):
+            with run.program.full_precision():
                 run.program.down(state, flow[cut] * LOG2E, to)
         gradients = to.gradients.all()
         of_x = to.gradients.of_x if data is None or to.gradients.of_x is not None else torch.zeros_like(x)
@@ -229,6 +225,6 @@ def passes(program: Program, leaf: LeafFunction, keep: bool = True) -> Iterator[
 
 
 def _pass(program: Program, leaf: LeafFunction, logs: bool, keep: bool, rows: Any) -> tuple[State, Roots]:
-    with torch.no_grad(), _full_precision(program):  # never held while a generator waits
+    with torch.no_grad(), program.full_precision():  # never held while a generator waits
         state = program.up(leaf, program.prepare(logs=logs), None, keep, rows)
         return state, program.roots(state)

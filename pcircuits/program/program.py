@@ -163,6 +163,10 @@ class Program(nn.Module):
             self._kept[logs, wide] = ([t.clone() for t in now], prepared)
         return prepared
 
+    def full_precision(self) -> torch.autocast:
+        """A context in which autocast, if a caller has switched it on, leaves the program's numbers as they are."""
+        return torch.autocast(self.like.device.type, enabled=False)
+
     def trains(self) -> bool:
         """Whether a parameter requires a gradient."""
         return any(s.raw.requires_grad for s in self.stored.stores.values()) or any(
@@ -219,10 +223,11 @@ class Program(nn.Module):
     ) -> State:
         """The values of all layers; where no pass back or down follows, each is dropped when it was read for the last time."""
         state = self.state(leaf, prepared, maximise, keep, rows)
-        for layer in self.ordered():
-            layer.up(state)
-            for done in (self._not_back if keep else self._done)[layer.index]:
-                state.numbers[done] = None
+        with self.full_precision():
+            for layer in self.ordered():
+                layer.up(state)
+                for done in (self._not_back if keep else self._done)[layer.index]:
+                    state.numbers[done] = None
         return state
 
     def up_in_pieces(
@@ -262,7 +267,7 @@ class Program(nn.Module):
 
     def down(self, state: State, flow: Tensor, to: Flows) -> None:
         """Hand flows from the roots, (B, C), to the layers and to what is to be told of them."""
-        with torch.no_grad():
+        with torch.no_grad(), self.full_precision():
             flows: list[Tensor | None] = [None] * len(self.layers)
             shaped = flow.to(state.dtype).view(flow.shape[0], self.root.count, -1).transpose(0, 1)
             self.root.scatter(shaped, flows)
@@ -276,7 +281,7 @@ class Program(nn.Module):
         self, state: State, root: Tensor, row_of: Tensor, assignment: Tensor, observed: Tensor, selector: Selector
     ) -> Tensor:
         """Settle the missing variables of samples (S, D): sample s starts at root[s], on row row_of[s] of the pass."""
-        with torch.no_grad():
+        with torch.no_grad(), self.full_precision():
             visits: list[list[Visits]] = [[] for _ in self.layers]
             trace = Trace(row_of, assignment.clone(), observed, selector, visits)
             everyone = torch.arange(len(row_of), device=row_of.device)

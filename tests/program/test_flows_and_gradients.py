@@ -18,27 +18,6 @@ def compiled(circuit, **options):
     return circuit.compile(dtype=torch.float64, **options)
 
 
-def raw_gradients(model, circuit, value):
-    """For each parameter (by id), the gradient of a value with respect to its unconstrained numbers, in its shape."""
-    pools = model.program.pools
-    leaves = {key: pool.raw for key, pool in pools.pools.items() if pool.raw.requires_grad}
-    if not leaves or not value.requires_grad:
-        return {}
-    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
-    by_pool = dict(zip(leaves, found, strict=True))
-    gradients = {}
-    for parameter in circuit.parameters():
-        if id(parameter) not in pools._slots:  # the root does not depend on it
-            continue
-        _, key, slots = pools._slots[id(parameter)]
-        if key in leaves:
-            whole = by_pool[key] if by_pool[key] is not None else torch.zeros_like(leaves[key])
-            slot = torch.as_tensor(slots)  # -1 where the root does not need an entry
-            gradient = whole[slot].masked_fill((slot < 0).reshape(-1, *[1] * (whole.ndim - 1)), 0.0)
-            gradients[id(parameter)] = gradient.reshape(parameter.shape)
-    return gradients
-
-
 def expected_by_flows(conditional, circuit):
     """For each weight parameter (by id), the flow through every weight: what the posteriors of all its sums add up to."""
     total = {}
@@ -55,12 +34,12 @@ def expected_by_flows(conditional, circuit):
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), circuits(), st.sampled_from([None, (), ("fuse",)]), st.sampled_from([None, 1]))
-def test_explicit_flows_are_the_gradients_of_log_weights(data, circuit, rewrites, memory):
+def test_explicit_flows_are_the_gradients_of_log_weights(raw_gradients, data, circuit, rewrites, memory):
     """∂ log p / ∂ log w is the flow through w; on a simplex, of which only ratios count, less w times the sum of flows."""
     model = compiled(circuit, rewrites=rewrites, memory=memory)
     known = data.draw(evidence(circuit, possible=True))
     value = model.log_prob(known)
-    gradients = raw_gradients(model, circuit, value.sum())
+    gradients = raw_gradients(model, value.sum())
     size = 1.0 + abs(value.item())
     expected = expected_by_flows(model.given(known), circuit)
     for parameter in circuit.parameters():
@@ -75,13 +54,13 @@ def test_explicit_flows_are_the_gradients_of_log_weights(data, circuit, rewrites
 
 @settings(max_examples=30, deadline=None)
 @given(st.data(), circuits(max_roots=2))
-def test_gradients_are_finite_and_impossible_rows_leave_the_others_intact(data, circuit):
+def test_gradients_are_finite_and_impossible_rows_leave_the_others_intact(raw_gradients, data, circuit):
     model = compiled(circuit)
     x = data.draw(rows(circuit, min_size=2))
     values = model.log_prob(x)
     alive = values > -torch.inf
-    every = raw_gradients(model, circuit, values.sum())
-    possible = raw_gradients(model, circuit, torch.where(alive, model.log_prob(x), 0.0).sum())
+    every = raw_gradients(model, values.sum())
+    possible = raw_gradients(model, torch.where(alive, model.log_prob(x), 0.0).sum())
     for key, gradient in every.items():
         assert gradient.isfinite().all()
         assert torch.equal(gradient, possible[key])
@@ -97,20 +76,19 @@ def test_gradcheck(data, circuit, rewrites, memory):
     with torch.no_grad():
         values = model.log_prob(x)
     alive = (values > -2000) & (values < 2000)
-    pools = [p.raw for p in model.program.pools.pools.values() if p.raw.requires_grad]
-    pools = [raw for raw in pools if raw.isfinite().any() and raw.detach()[raw.isfinite()].abs().max() < 20]
-    if not pools or not alive.any():
+    stored = [raw for raw in model.parameters() if raw.requires_grad and raw.detach().abs().max() < 20]
+    if not stored or not alive.any():
         return
     value = model.log_prob(x)[alive].sum()
-    gradients = torch.autograd.grad(value, pools, allow_unused=True)
-    for raw, gradient in zip(pools, gradients, strict=True):
-        direction = torch.where(raw.isfinite(), torch.cos(torch.arange(raw.numel())).reshape(raw.shape), 0.0).detach()
+    gradients = torch.autograd.grad(value, stored, allow_unused=True)
+    for raw, gradient in zip(stored, gradients, strict=True):
+        direction = torch.cos(torch.arange(raw.numel())).reshape(raw.shape).to(raw)
         got = 0.0 if gradient is None else (gradient * direction).sum().item()
         ends = []
         for step in (1e-5, -1e-5):
             with torch.no_grad():
                 before = raw.clone()
-                raw.copy_(torch.where(raw.isfinite(), raw + step * direction, raw))
+                raw.add_(step * direction)
                 ends.append(model.log_prob(x)[alive].sum().item())
                 raw.copy_(before)
         want = (ends[0] - ends[1]) / 2e-5
@@ -171,6 +149,21 @@ def test_gradients_in_chunks_are_the_gradients(sourced, memory):
     assert len(pairs[0]) >= 2
     for name, gradient in pairs[0].items():
         assert torch.allclose(pairs[1][name], gradient, rtol=1e-10, atol=1e-12), name
+
+
+def test_tied_weights_have_the_sum_of_their_gradients(raw_gradients):
+    """One weight parameter of three sums, against the three of their own."""
+    x = torch.tensor([[0.0, 1.0, 1.0], [1.0, math.nan, 0.0]], dtype=torch.float64)
+    leaves = pc.Bernoulli(range(3), torch.tensor([[0.1, 0.7], [0.6, 0.3], [0.2, 0.9]], dtype=torch.float64))
+    values = torch.tensor([[0.3, 0.7], [0.8, 0.2]], dtype=torch.float64)
+    tied = pc.Circuit(leaves.sum(pc.Parameter(values, pc.simplex)).prod().sum([0.5, 0.5]))
+    apart = pc.Circuit(leaves.sum(pc.Parameter(values.expand(3, 2, 2), pc.simplex)).prod().sum([0.5, 0.5]))
+    for rewrites in (None, ()):
+        found = []
+        for circuit in (tied, apart):
+            model = compiled(circuit, rewrites=rewrites)
+            found.append(raw_gradients(model, model.log_prob(x).sum())[id(circuit.sums[0].weights)])
+        assert torch.allclose(found[0], found[1].sum(0), rtol=1e-12, atol=0)
 
 
 def test_gradients_of_conditionals():

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pcircuits.program.steps import leaf_products
 
 import pcircuits as pc
+from pcircuits.program.layers import pairs
 
 
 def mixture(pixels, components, scale=0.1):
@@ -27,7 +27,7 @@ def test_pairs_found_in_blocks_are_those_found_together(block, monkeypatch):
     circuit, x = mixture(11, 5), images(30, 11)
     together = circuit.compile(dtype=torch.float64).log_prob(x)
     box = circuit.compile(dtype=torch.float64).log_probability(x.nan_to_num() - 1.5, x.nan_to_num() + 0.5)
-    monkeypatch.setattr(leaf_products, "PAIR_BLOCK", block)
+    monkeypatch.setattr(pairs, "PAIR_BLOCK", block)
     model = circuit.compile(dtype=torch.float64)
     torch.testing.assert_close(model.log_prob(x), together, rtol=1e-12, atol=0)
     torch.testing.assert_close(
@@ -50,8 +50,8 @@ def test_each_pair_is_evaluated_once_whatever_the_memory(monkeypatch):
     monkeypatch.setattr(family, "log_prob", counted)
     with torch.no_grad():
         low = circuit.compile(dtype=torch.float64, memory=16 * 2**20).log_prob(x)
-        pairs = len({(v, str(value)) for row in x.tolist() for v, value in enumerate(row)})
-        assert sum(seen) == pairs * 300
+        distinct = len({(v, str(value)) for row in x.tolist() for v, value in enumerate(row)})
+        assert sum(seen) == distinct * 300
         high = circuit.compile(dtype=torch.float64).log_prob(x)
     torch.testing.assert_close(low, high, rtol=1e-12, atol=0)
 
@@ -68,7 +68,7 @@ def test_a_row_likely_where_the_most_frequent_values_are_not_keeps_its_digits():
 
 
 def test_tables_of_states_are_made_once_and_read_by_state():
-    """Products of categorical leaves: zeros, missing values and shared parameters, against steps that are not fused."""
+    """Products of categorical leaves: zeros, missing values and shared parameters, against layers that are not fused."""
     g = torch.Generator().manual_seed(0)
     probs = torch.rand(3, 4, 5, generator=g, dtype=torch.float64) * (torch.rand(3, 4, 5, generator=g) > 0.3)
     probs[..., 0] += 0.1

@@ -129,23 +129,23 @@ def scalar_circuit(variables):
     return pc.Circuit(total)
 
 
-def test_fold_makes_few_steps_of_many_units():
+def test_fold_makes_few_layers_of_many_units():
     circuit = scalar_circuit(6)
     assert len(circuit.arrays) > 40
-    assert len(compiled(circuit, rewrites=()).program.steps) == len(circuit.arrays)
-    assert len(compiled(circuit, rewrites=("fold",)).program.steps) == 1 + 5 + 1
+    assert len(compiled(circuit, rewrites=()).program.layers) == len(circuit.arrays)
+    assert len(compiled(circuit, rewrites=("fold",)).program.layers) == 1 + 5 + 1
     wider = pc.Circuit(0.5 * scalar_circuit(6).root + 0.5 * scalar_circuit(6).root)
-    assert len(compiled(wider, rewrites=("fold",)).program.steps) == 1 + 5 + 2
+    assert len(compiled(wider, rewrites=("fold",)).program.layers) == 1 + 5 + 2
 
 
-def test_fuse_makes_one_step_of_a_mixture():
+def test_fuse_makes_one_layer_of_a_mixture():
     pixels = pc.Normal(range(5), torch.zeros(5, 3), 1.0)
     circuit = pc.Circuit(pixels.prod().sum([0.2, 0.3, 0.5]))
-    assert [type(s).__name__ for s in compiled(circuit).program.steps] == ["MixtureStep"]
-    assert [type(s).__name__ for s in compiled(circuit, rewrites=()).program.steps] == [
-        "InputStep",
-        "ProductStep",
-        "SumStep",
+    assert [type(s).__name__ for s in compiled(circuit).program.layers] == ["MixtureLayer"]
+    assert [type(s).__name__ for s in compiled(circuit, rewrites=()).program.layers] == [
+        "InputLayer",
+        "ProductLayer",
+        "SumLayer",
     ]
 
 
@@ -164,7 +164,7 @@ def test_layout_makes_slices_of_reads():
     plain, laid = (compiled(circuit, rewrites=r) for r in ((), ("layout",)))
 
     def slices(model):
-        return [s for step in model.program.steps for m in step.modules() for s in getattr(m, "slices", ())]
+        return [s for layer in model.program.layers for gather in layer.gathers() for s in gather.spans]
 
     assert None in slices(plain)
     assert None not in slices(laid)
@@ -175,17 +175,18 @@ def test_layout_makes_slices_of_reads():
 @given(circuits(max_roots=2))
 def test_rewrites_keep_the_number_of_rows_that_are_read(circuit):
     """No rewrite drops a unit that something needs, or reads one before it is computed."""
-    lowered = lower(circuit)
-    for rewrite in REWRITES.values():
-        lowered = rewrite(lowered)
+    plan = lower(circuit)
+    for _, rewrite in REWRITES:
+        plan = rewrite(plan)
         first = 0
-        for op in lowered.operations:
-            assert op.first == first
-            for reads in op.reads():
-                assert reads.rows.min() >= 0
-                assert reads.rows.max() < op.first
-            first += op.count
-        assert lowered.root.rows.min() >= 0
+        for node in plan.nodes:
+            assert node.first == first
+            for edges in node.edges():
+                assert edges.rows.min() >= 0
+                assert edges.rows.max() < node.first
+            first += node.count
+        assert plan.root.rows.min() >= 0
+        assert plan.root.rows.max() < first
 
 
 def test_more_columns_than_a_table_holds():

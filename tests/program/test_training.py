@@ -272,7 +272,7 @@ def test_answers_follow_parameters_that_are_swapped_for_others():
     """As `torch.func.functional_call` and `p.data = ...` do: tensors come and go at the same addresses."""
     model = mixture().compile(dtype=torch.float64)
     x = data(3, 2)
-    name, start = next((n, p.detach()) for n, p in model.named_parameters() if "real" in n)
+    name, start = next((n, p.detach()) for n, p in model.named_parameters() if "loc" in n)
     answers = []
     with torch.no_grad():
         for shift in range(6):
@@ -312,6 +312,6 @@ def test_indicators_and_constants_come_back():
 def test_parameters_that_became_nan_are_named():
     model = mixture().compile(dtype=torch.float64)
     with torch.no_grad():
-        next(p for n, p in model.named_parameters() if "real" in n).fill_(math.nan)
+        next(p for n, p in model.named_parameters() if "loc" in n).fill_(math.nan)
     with pytest.raises(pc.ParameterError, match=r"loc of Normal.* has become NaN in training: lower the learning rate"):
         model.to_circuit()

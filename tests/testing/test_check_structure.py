@@ -77,7 +77,7 @@ def test_samples_that_forget_what_is_given_are_noticed(monkeypatch):
     prior = circuit.compile(dtype=torch.float64)
 
     def forgetful(self, n, generator=None):
-        known = self._question().known()
+        known = self.known()
         drawn = prior.sample(n, generator).unsqueeze(1)
         return torch.where(known.observed, known.x, drawn)
 

@@ -64,9 +64,9 @@ def cost(circuit, rows):
     return (s.edges + s.units + s.variables) * rows + s.parameters
 
 
-# Measured on these circuits: at most 43, 93 and 95; twice that is allowed. The largest are of circuits with two or three
-# edges, where each leaf's formula counts; the median is a third of that.
-BOUNDS = {log_prob: 90, mean: 190, sample: 190}
+# Measured on these circuits: at most 45, 63 and 79, and 142 for a mean in chunks of one. Circuits without an edge are left
+# out: what they touch is the formula of one leaf.
+BOUNDS = {log_prob: 90, mean: 190, sample: 160}
 queries = pytest.mark.parametrize("query", BOUNDS, ids=lambda query: query.__name__)
 
 
@@ -78,7 +78,7 @@ def test_elements_are_at_most_a_constant_times_edges_and_rows(query, options):
         oracle = Oracle(circuit)
         x = draw_rows(oracle, 4 if "memory" in options else 32, np.random.default_rng(index))
         x = x[[oracle.log_value(oracle.row(row)) > -math.inf for row in x.tolist()]]
-        if len(x):
+        if len(x) and circuit.summary().edges:
             assert touched(query, circuit, x, **options) <= BOUNDS[query] * cost(circuit, len(x)), index
 
 

@@ -118,18 +118,25 @@ class MixtureLayer(Layer):
             found.append(torch.cat(made, 1) if len(made) > 1 else made[0])
             if not state.keep and len(found) == 2:
                 found = [self._summed(state, found)]
-        for part in parts:
-            if not state.keep:
+        masks = {}
+        for key in ("lost", "far"):
+            of_parts = [part.saved.pop(key, None) if part is not state or key == "far" else None for part in parts]
+            masks[key] = self._any_range(parts, of_parts) if any(of_parts) else None
+        if masks["lost"] is not None:
+            state.saved.setdefault("lost", []).append(masks["lost"])
+        if not state.keep:
+            for part in parts:
                 self.product.forget(part)
-            for key in ("lost", "far"):
-                if part is not state and key in part.saved:
-                    state.saved.setdefault(key, []).extend(part.saved.pop(key))
         total = self._summed(state, found)
         if state.keep:
             state.saved["partial", self.index] = torch.stack(found, -1).detach()
-        far = state.saved.pop("far", [])
-        masks = [torch.cat(far[begin : begin + len(parts)], 1) for begin in range(0, len(far), len(parts))]
-        state.put(self, total, 0.0, far_only(torch.stack(masks).any(0), state.dtype) if masks else 0.0)
+        far = masks["far"]
+        state.put(self, total, 0.0, 0.0 if far is None else far_only(far, state.dtype))
+
+    def _any_range(self, parts: list[State], masks: list[list[Tensor] | None]) -> Tensor:
+        """Of masks (R, b) that each part has for its ranges, whether one of the ranges is marked, (R, B)."""
+        nothing = [torch.zeros((self.count, p.leaf.rows), dtype=torch.bool, device=p.exponent.device) for p in parts]
+        return torch.cat([torch.stack([n, *(m or ())]).any(0) for n, m in zip(nothing, masks, strict=True)], 1)
 
     def _summed(self, state: State, parts: list[Tensor]) -> Tensor:
         """The sum, or maximum, of ranges of columns."""

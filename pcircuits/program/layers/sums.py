@@ -43,6 +43,11 @@ def quotient(flow: Tensor, numbers: Tensor) -> Tensor:
     return torch.div(flow, some, out=some)
 
 
+def _ratio(exponents: Tensor, dtype: torch.dtype) -> Tensor:
+    """2^exponents as finite numbers: where they are not, in rows that are computed again, a flow is 0 and must stay so."""
+    return torch.exp2(exponents).nan_to_num(0.0, posinf=0.0).clamp_max(torch.finfo(dtype).max).to(dtype)
+
+
 class Weights(nn.Module):
     """Weights (R, O, K) of sums: over the largest power of two of their row, or as base-2 logarithms."""
 
@@ -160,7 +165,7 @@ class SumLayer(Layer):
         if self.rescales:
             above = state.exponent[self.first : self.first + self.count]
             shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
-            each = each * torch.exp2(exponent + shift - above).nan_to_num(0.0).to(each.dtype).unsqueeze(-1)
+            each = each * _ratio(exponent + shift - above, each.dtype).unsqueeze(-1)
 
         def shares(r: int) -> Tensor:
             return each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1)
@@ -279,7 +284,7 @@ class MixLayer(Layer):
             base = torch.where(own == -torch.inf, 0.0, own).unsqueeze(1)
             shares = torch.exp2(numbers + apart.unsqueeze(-1) + self._weights(state) - base) * flow.unsqueeze(1)
         else:
-            each = numbers * (torch.exp2(apart).to(numbers.dtype).unsqueeze(-1) * quotient(flow, own).unsqueeze(1))
+            each = numbers * (_ratio(apart, numbers.dtype).unsqueeze(-1) * quotient(flow, own).unsqueeze(1))
             self._gradient(state, each, to)
             shares = each * self._weights(state)
         to.edges(state, self, 0, lambda r: shares[r].permute(1, 2, 0), slice(None))
