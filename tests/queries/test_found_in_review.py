@@ -63,6 +63,15 @@ def test_states_have_no_gradient():
 
 
 @pytest.mark.parametrize("rewrites", [None, ()])
+def test_the_gradient_of_a_mixed_row_is_that_of_its_densities(rewrites):
+    rain = [pc.Indicator("rain", 0), pc.Indicator("rain", 1)]
+    circuit = pc.Circuit(0.3 * (rain[0] * pc.Normal("x", 0.0, 1.0)) + 0.7 * (rain[1] * pc.Normal("x", 2.0, 0.5)))
+    x = torch.tensor([[0.0, 0.5], [1.0, 0.5]], dtype=torch.float64, requires_grad=True)
+    (got,) = torch.autograd.grad(circuit.compile(dtype=torch.float64, rewrites=rewrites).log_prob(x).sum(), x)
+    torch.testing.assert_close(got, torch.tensor([[0.0, -0.5], [0.0, 6.0]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rewrites", [None, ()])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_densities_have_gradients_with_respect_to_data(rewrites, dtype):
     loc = torch.tensor([[0.0, 1.0], [2.0, 3.0]], dtype=torch.float64)

@@ -173,17 +173,20 @@ class LeafParameters(nn.Module):
             for name, t in stored.items()
             if gradients.wants(layer, name) or gradients.wants(layer, f"leaf {name}")
         }
-        if not wanted and gradients.x is None:
+        of_x = gradients.x if self.family.base == "lebesgue" else None  # a probability has no gradient in its state
+        if not wanted and of_x is None:
             return
         with torch.enable_grad():
             own = {name: t.detach().requires_grad_() if name in wanted else t for name, t in stored.items()}
             made = values(self.columns(prepared, own, *span))
-            inputs = [own[name] for name in wanted] + ([] if gradients.x is None else [gradients.x])
+            if not made.requires_grad:
+                return
+            inputs = [own[name] for name in wanted] + ([] if of_x is None else [of_x])
             of_inputs = torch.autograd.grad(made, inputs, flow.to(made.dtype).expand_as(made), allow_unused=True)
         for name, gradient in zip(wanted, of_inputs, strict=False):
             if gradient is not None:
                 gradients.add(layer, name if name in found else f"leaf {name}", gradient)
-        if gradients.x is not None and of_inputs[-1] is not None:
+        if of_x is not None and of_inputs[-1] is not None:
             gradients.add_x(of_inputs[-1])
 
     def _rows(self, name: str, value: Tensor) -> Tensor:
