@@ -29,6 +29,8 @@ def lost_by_rounding(family: AbstractFamily, parameters: Parameters, dtype: torc
     if dtype == torch.float64:
         return None
     for name, spec in family.parameters.items():
+        if spec.constraint.event_ndim:  # a simplex is renormalised, and stays one
+            continue
         value = parameters[name].detach()
         rounded = value.to(dtype)
         inside = spec.constraint.admits(rounded) | ~spec.constraint.admits(value)

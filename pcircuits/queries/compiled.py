@@ -42,12 +42,22 @@ class Queries(ABC):
 
     @property
     def variables(self) -> tuple[int | str, ...]:
-        """The labels of the data's columns."""
+        """The labels of the data's columns.
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Bernoulli("b", 0.5) * pc.Bernoulli("a", 0.5)).compile().variables
+        ('b', 'a')
+        """
         return self._given().columns.labels
 
     @property
     def circuit(self) -> Circuit:
-        """The symbolic circuit that is asked."""
+        """The symbolic circuit that is asked, with the parameters from before training.
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Bernoulli("a", 0.5)).compile().circuit
+        Circuit(1 variables, 1 arrays, 1 root)
+        """
         return self._given().circuit_asked
 
     def log_prob(self, x: EvidenceLike) -> Tensor:
@@ -58,33 +68,80 @@ class Queries(ABC):
         Differentiable in the parameters.
 
         **Raises** `EvidenceError` for values outside a variable's states, shapes, infinities, and contradictions.
+
+        >>> import pcircuits as pc
+        >>> coins = pc.Circuit(pc.Bernoulli("a", 0.25) * pc.Bernoulli("b", 0.5)).compile()
+        >>> rows = torch.tensor([[1.0, 1.0], [1.0, torch.nan]])  # the second row misses b
+        >>> coins.log_prob(rows).exp().detach()
+        tensor([0.1250, 0.2500])
         """
         return log_prob(self._given(), x)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n samples, (n, D), or (n, B, D) given B rows of evidence."""
+        """n samples, (n, D), or (n, B, D) given B rows of evidence; observed columns hold their evidence.
+
+        >>> import pcircuits as pc
+        >>> coins = pc.Circuit(pc.Bernoulli("a", 1.0) * pc.Bernoulli("b", 0.5)).compile()
+        >>> coins.sample(2)[:, 0]  # a is certain
+        tensor([1., 1.])
+        >>> coins.given({"b": [0, 1, 1]}).sample(5).shape
+        torch.Size([5, 3, 2])
+        """
         return sample(self._given(), n, generator)
 
     def mean(self) -> Tensor:
-        """E[X_v], (D,), or (B, D) given evidence."""
+        """E[X_v], (D,), or (B, D) given evidence.
+
+        Two coins are both biased to heads, or both to tails: P(b | a) = (0.2 · 0.2 + 0.8 · 0.8) / 2 / 0.5 = 0.68.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> coins = pc.Circuit((a * b).sum([0.5, 0.5])).compile()
+        >>> coins.mean()
+        tensor([0.5000, 0.5000])
+        >>> coins.given({"a": 1}).mean()
+        tensor([[1.0000, 0.6800]])
+        """
         return mean(self._given())
 
     def variance(self) -> Tensor:
-        """Var[X_v], (D,), or (B, D) given evidence."""
+        """Var[X_v], (D,), or (B, D) given evidence.
+
+        >>> import pcircuits as pc
+        >>> two = pc.Normal("x", [0.0, 4.0], 1.0)
+        >>> pc.Circuit(two.sum([0.5, 0.5])).compile().variance()  # 1 within the components, 4 between them
+        tensor([5.])
+        """
         return variance(self._given())
 
     def moment(self, k: int) -> Tensor:
-        """E[X_v ** k], (D,), or (B, D) given evidence."""
+        """E[X_v ** k], (D,), or (B, D) given evidence.
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Normal("x", 3.0, 2.0)).compile().moment(2)  # 3² + 2²
+        tensor([13.])
+        """
         return moment(self._given(), k)
 
     def expectation(self, f: Callable[[Tensor], Tensor]) -> Tensor:
-        """E[f(X_v)] for each variable, (D,), or (B, D) given evidence; `f` acts elementwise."""
+        """E[f(X_v)] for each variable, (D,), or (B, D) given evidence; `f` acts elementwise.
+
+        >>> import pcircuits as pc
+        >>> three = pc.Circuit(pc.Categorical("x", [0.5, 0.25, 0.25])).compile()
+        >>> three.expectation(lambda x: 10**x)  # 0.5 · 1 + 0.25 · 10 + 0.25 · 100
+        tensor([28.])
+        """
         return expectation(self._given(), f)
 
     def probability(self, lower: object, upper: object) -> Tensor:
         """P(lower <= X <= upper), one number, or (B,); a closed box with ends that may be infinite.
 
         Bounds are numbers, tensors (D,) or (B, D), or dicts from variables to bounds, where the others are free.
+
+        >>> import pcircuits as pc
+        >>> three = pc.Circuit(pc.Categorical("x", [0.5, 0.25, 0.25])).compile()
+        >>> three.probability({"x": 1}, {"x": 2}).item()
+        0.5
         """
         return self.log_probability(lower, upper).exp()
 
@@ -92,6 +149,11 @@ class Queries(ABC):
         """log P(lower <= X <= upper), for boxes whose probability is too small for a float.
 
         Of the normalised distribution; add `log_prob` of a row of NaN for the mass under an unnormalised circuit.
+
+        >>> import pcircuits as pc
+        >>> coins = pc.Circuit(pc.Bernoulli(range(2000), 0.5).prod()).compile()
+        >>> coins.probability(1, 1).item(), round(coins.log_probability(1, 1).item(), 1)  # 2000 · log 0.5
+        (0.0, -1386.3)
         """
         return log_probability(self._given(), lower, upper)
 
@@ -100,6 +162,12 @@ class Queries(ABC):
 
         **Raises** `PropertyError` where the circuit is not deterministic, unless `exact=False`: then a completion with
         an upper bound on the log-probability of every other.
+
+        >>> import pcircuits as pc
+        >>> rain = 0.8 * (pc.Indicator("rain", 0) * pc.Bernoulli("wet", 0.1))
+        >>> best = pc.Circuit(rain + 0.2 * (pc.Indicator("rain", 1) * pc.Bernoulli("wet", 0.9))).compile().map()
+        >>> best.assignment, round(best.log_prob.exp().item(), 2)  # dry, without rain: 0.8 · 0.9
+        (tensor([0., 0.]), 0.72)
         """
         return maximum(self._given(), exact)
 
@@ -107,6 +175,11 @@ class Queries(ABC):
         """P(a sum unit is used, and takes its input a | given): (A,) or (B, A) for one unit, (B, R, O, A) for an array.
 
         For the root of a mixture, the posterior of its components. Rows add to the probability that the unit is used.
+
+        >>> import pcircuits as pc
+        >>> root = pc.Bernoulli("a", [0.2, 0.8]).sum([0.5, 0.5])
+        >>> pc.Circuit(root).compile().given({"a": 1}).posterior(root)  # in the proportion of 0.2 to 0.8
+        tensor([[0.2000, 0.8000]])
         """
         return posterior(self._given(), units)
 
@@ -114,6 +187,12 @@ class Queries(ABC):
         """The model given evidence, which answers every query again; the first pass on the evidence is kept for them.
 
         **Raises** `EvidenceError` naming the rows whose evidence has probability zero.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> given = pc.Circuit((a * b).sum([0.5, 0.5])).compile().given({"a": [0, 1]})
+        >>> given.log_prob({"b": 1}).exp().detach()  # P(b | not a), P(b | a)
+        tensor([0.3200, 0.6800])
         """
         return Conditioned(*self._given().with_evidence(evidence))  # type: ignore[arg-type]
 
@@ -127,7 +206,13 @@ class Queries(ABC):
         return self._given().columns.label(answer)
 
     def root(self, index: int | Tensor) -> Conditioned:
-        """The model with one of its roots: an int, or (B,) integers, one for each row."""
+        """The model with one of its roots: an int, or (B,) integers, one for each row.
+
+        >>> import pcircuits as pc
+        >>> classes = pc.Circuit(pc.Bernoulli("a", [0.2, 0.8]).sum([[1.0, 0.0], [0.5, 0.5]])).compile()
+        >>> classes.root(0).mean(), classes.root(torch.tensor([1, 0])).mean().flatten()
+        (tensor([0.2000]), tensor([0.5000, 0.2000]))
+        """
         given = self._given()
         count = given.circuit_asked.num_roots
         try:

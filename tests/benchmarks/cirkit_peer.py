@@ -1,4 +1,4 @@
-"""cirkit as the other contender of layered.py: runs in an environment of its own, and obeys one line of JSON at a time.
+"""cirkit as the other contender of layered.py and tucker.py: in an environment of its own, it obeys lines of JSON.
 
     {"do": "build", "file": "circuit.npz", "device": "cpu", "threads": 2}
     {"do": "data", "file": "rows.npz"}               # x (B, D) integers, missing (B, D)
@@ -22,13 +22,13 @@ from cirkit.backend.torch.queries import IntegrateQuery
 from cirkit.pipeline import PipelineContext
 from cirkit.symbolic.circuit import Circuit
 from cirkit.symbolic.initializers import ConstantTensorInitializer
-from cirkit.symbolic.layers import CategoricalLayer, HadamardLayer, SumLayer
+from cirkit.symbolic.layers import CategoricalLayer, HadamardLayer, KroneckerLayer, SumLayer
 from cirkit.symbolic.parameters import MixingWeightParameter, Parameter, SoftmaxParameter, TensorParameter
 from cirkit.templates.data_modalities import image_data
 from cirkit.templates.utils import Parameterization
 from cirkit.utils.scope import Scope
 
-LEAF, DENSE, PRODUCT, MIX = range(4)  # as in layered.py
+LEAF, DENSE, PRODUCT, MIX, OUTER = range(5)  # as in layered.py
 
 
 def _lift_clamp() -> None:
@@ -57,6 +57,8 @@ def _layer(kind: int, values: np.ndarray, variable: int, arity: int, width: int)
         return SumLayer(values.shape[1], values.shape[0], 1, weight=_simplex(values))
     if kind == PRODUCT:
         return HadamardLayer(width, arity)
+    if kind == OUTER:
+        return KroneckerLayer(round(width ** (1 / arity)), arity)
     weight = Parameter.from_unary(MixingWeightParameter(values.shape), _simplex(values))
     return SumLayer(len(values), len(values), arity, weight=weight)
 

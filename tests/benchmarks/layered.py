@@ -4,7 +4,8 @@
     python -m tests.benchmarks.layered --cirkit /tmp/cirkit --out docs/results/layered.json
 
 Structure and parameters go to cirkit as arrays, and nothing is timed before the log-likelihoods agree to 1e-4. Without
-`--cirkit` only this package is timed.
+`--cirkit` only this package is timed. Beside both stand bare batched products of the shapes of the sums: one for each sum
+is the least that a forward pass can do, and three the least of a forward and a backward pass.
 """
 
 from __future__ import annotations
@@ -25,9 +26,20 @@ from torch import Tensor
 
 import pcircuits as pc
 from pcircuits import structures
-from tests.benchmarks.measure import Cell, Report, Settings, interleaved, options, peak_mib, peak_of, settings_of, timed
+from tests.benchmarks.measure import (
+    Cell,
+    Report,
+    Settings,
+    bare_products,
+    interleaved,
+    options,
+    peak_mib,
+    peak_of,
+    settings_of,
+    timed,
+)
 
-LEAF, DENSE, PRODUCT, MIX = range(4)  # as in cirkit_peer.py
+LEAF, DENSE, PRODUCT, MIX, OUTER = range(5)  # as in cirkit_peer.py
 ADAM = "one step of Adam"
 QUERIES = {"forward": "forward", "marginal": "marginal, a mask for each row", "forward_backward": "forward + backward"}
 
@@ -107,7 +119,7 @@ class Peer:
 
 
 @contextmanager
-def _peer(environment: Path | None) -> Iterator[Peer | None]:
+def peer_in(environment: Path | None) -> Iterator[Peer | None]:
     if environment is None:
         yield None
         return
@@ -157,9 +169,31 @@ def _layer(array: pc.Units, region: int, number: dict[tuple[int, int], int]) -> 
         return DENSE, inputs, array.weights.value[region].numpy(), -1
     if isinstance(array, pc.Mix):
         return MIX, inputs, array.weights.value[region].numpy(), -1
+    if isinstance(array, pc.Outer):
+        return OUTER, inputs, nothing, -1
     assert isinstance(array, pc.Product)
     assert array.groups is None
     return PRODUCT, inputs, nothing, -1
+
+
+def over_bare(circuit: pc.Circuit, ours: Ours, settings: Settings) -> list[list[Cell]]:
+    """Seconds of passes over those of bare products: one for each array of dense sums, or three."""
+    shapes = [(a.regions, a.children[0].width, a.width) for a in circuit.sums if isinstance(a, pc.Sum)]
+    one, three = bare_products(shapes, len(ours.x), settings.device)
+    runs = {
+        "forward": ours.forward,
+        "one": lambda: timed(one, settings.device),
+        "both": ours.forward_backward,
+        "three": lambda: timed(three, settings.device),
+    }
+    taken = {name: statistics.median(seconds) for name, seconds in interleaved(runs, settings.repeats).items()}
+    return [
+        ["forward, over one product of each", taken["forward"], taken["one"], taken["forward"] / taken["one"]],
+        ["forward + backward, over three", taken["both"], taken["three"], taken["both"] / taken["three"]],
+    ]
+
+
+BARE = ["", "ours, s", "bare products, s", "ours / bare"]
 
 
 def quad_circuit(side: int, width: int, states: int) -> pc.Circuit:
@@ -287,7 +321,7 @@ def main() -> None:
         for width in widths:
             circuit = quad_circuit(side, width, states)
             ours = Ours(circuit, x, missing, settings.device)
-            peer = stack.enter_context(_peer(arguments.cirkit))
+            peer = stack.enter_context(peer_in(arguments.cirkit))
             title = f"K = {width}, batch {batch}, {side} × {side}, float32 on {settings.device}"
             if peer is not None:
                 file = peer.send(**arrays_of(circuit))
@@ -301,6 +335,8 @@ def main() -> None:
             table = compare(ours, peer, settings)
             columns = ["", "ours, s", "cirkit, s", "cirkit / ours", "optimiser's share, ours", "cirkit"]
             report.add(title, columns, table)
+            title = f"K = {width}, batch {batch}, {side} × {side}, over batched products of the shapes of its sums"
+            report.add(title, BARE, over_bare(circuit, ours, settings))
             small = ["--smoke"] if settings.smoke else ["--widths", str(width), "--batch", str(batch)]
             child = [*small, "--threads", str(settings.threads), "--device", settings.device.type, "--peak"]
             before = peak_of("layered", [*child, "nothing"])

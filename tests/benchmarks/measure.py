@@ -24,6 +24,7 @@ __all__ = [
     "Report",
     "Settings",
     "Table",
+    "bare_products",
     "forget_peak",
     "hardware",
     "interleaved",
@@ -168,6 +169,35 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def bare_products(
+    shapes: Sequence[tuple[int, int, int]], batch: int, device: torch.device
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """What sums (R, K, O) cannot do without, in float32: calls of one batched product for each, and of three.
+
+    A forward pass multiplies values by weights. A backward pass multiplies what comes back by weights, and by values.
+    """
+    generator = torch.Generator().manual_seed(3)
+    pairs = [
+        (
+            torch.rand((regions, batch, inputs), generator=generator).to(device),
+            torch.rand((regions, inputs, outputs), generator=generator).to(device),
+        )
+        for regions, inputs, outputs in shapes
+    ]
+
+    def one() -> None:
+        for values, weights in pairs:
+            torch.matmul(values, weights)
+
+    def three() -> None:
+        for values, weights in pairs:
+            made = torch.matmul(values, weights)
+            torch.matmul(made, weights.transpose(1, 2))
+            torch.matmul(values.transpose(1, 2), made)
+
+    return one, three
 
 
 def interleaved(contenders: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:

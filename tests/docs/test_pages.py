@@ -4,6 +4,9 @@ import contextlib
 import doctest
 import io
 import re
+import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +104,25 @@ def _anchors(text: str) -> set[str]:
     """The anchors that headings get when the page is rendered."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_page_on_architecture_names_files_that_exist(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:pcircuits|vq_sources|docs)/[\w/.]+)`", page)
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    script = ROOT / "docs" / "images" / "architecture.py"
+    for box in runpy.run_path(str(script))["BOXES"].values():
+        for name in box[-1].split(", "):
+            assert any(f"{place}/{name}" in page or f"`{name}`" in page for place in _folders(page)), name
+    drawn = tmp_path / "drawn.png"
+    subprocess.run([sys.executable, str(script), "--out", str(drawn)], check=True)
+    assert drawn.stat().st_size > 10_000
+
+
+def _folders(page: str) -> set[str]:
+    """The folders of the files that a page names."""
+    return {name.rpartition("/")[0] for name in re.findall(r"`([\w/]+/[\w.]*)`", page)}
 
 
 def test_the_runner_notices_wrong_output_and_wrong_code() -> None:

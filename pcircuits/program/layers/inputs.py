@@ -122,9 +122,11 @@ class InputLayer(Layer):
         entry = self._entries(state)
         if state.keep:
             state.saved[self.index] = entry
+        if state.logs and not state.prepared.kept:  # autograd follows such a pass itself
+            numbers, exponent = self._filled(state)
+            state.put(self, numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width), exponent[entry])
+            return
         numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
-        if torch.is_grad_enabled() and state.logs:
-            numbers = self._filled(state)[0]
         found = numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width)
         state.put(self, found, exponent[entry], slack[entry].transpose(1, 2))
 

@@ -113,7 +113,9 @@ class LeafParameters(nn.Module):
     def _of(self, prepared: Prepared, name: str) -> Tensor:
         view = self.views[name]
         assert isinstance(view, View)
-        wide = prepared.wide or prepared.logs or getattr(self.family, "table_of", None) == name  # for logs of small ones
+        wide = (
+            prepared.wide or prepared.logs or getattr(self.family, "table_of", None) == name
+        )  # for logs of small ones
         return view.of(prepared.derived, Store.wide_values if wide else Store.values)
 
     def columns(self, prepared: Prepared, stored: Mapping[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
