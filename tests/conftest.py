@@ -4,6 +4,7 @@ Not in the symbolic layer, which has no tensors to check: hypothesis builds circ
 checker's own random look-ups into containers are forbidden.
 """
 
+import fnmatch
 import os
 from collections.abc import Iterator
 
@@ -43,6 +44,46 @@ def _one_default_dtype() -> Iterator[None]:
     before = torch.get_default_dtype()
     yield
     assert torch.get_default_dtype() is before, "a test changed torch's default dtype"
+
+
+FAST = (
+    "tests/bad_input/test_bad_evidence.py::*",
+    "tests/bad_input/test_bad_parameters.py::*",
+    "tests/bad_input/test_bad_scopes.py::*",
+    "tests/circuit/test_algebra.py::*",
+    "tests/circuit/test_log_parameters.py::*",
+    "tests/circuit/test_kinds.py::*",
+    "tests/evidence/test_forms.py::*",
+    "tests/families/test_discretized.py::*",
+    "tests/families/test_normal.py::*",
+    "tests/io/test_models_and_open_files.py::*",
+    "tests/learning/test_fit.py::*",
+    "tests/program/test_changes.py::*mixture*",
+    "tests/program/test_extreme_numbers.py::*rewritten*",
+    "tests/program/test_killed_by_mutants.py::*",
+    "tests/program/test_scaled_values.py::*-0-torch.float*",
+    "tests/program/test_training.py::*",
+    "tests/queries/test_far_out.py::*1e4*",
+    "tests/queries/test_query_errors.py::*",
+    "tests/queries/test_query_table.py::*all rewrites*",
+    "tests/structures/test_region_builders.py::*",
+    "tests/test_floors.py::*",
+    "tests/vq_data/test_pixels.py::*",
+    "tests/vq_distil/test_distil.py::*",
+    "tests/vq_models/test_vqvae.py::*",
+    "tests/vq_priors/test_prior_suite.py::*independent*",
+    "tests/vq_quantizers/*",
+    "tests/vq_selection/test_codes.py::*",
+)
+"""The tests that are marked `fast`: of every folder that tests how something behaves, what takes milliseconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the fast part."""
+    for item in items:
+        plain = item.nodeid.replace("[", "(").replace("]", ")")  # brackets are sets of letters to fnmatch
+        if any(fnmatch.fnmatchcase(plain, pattern) for pattern in FAST):
+            item.add_marker("fast")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -186,6 +186,22 @@ def test_an_impossible_row_has_no_gradient():
     assert not any(p.isnan().any() for p in model.parameters())
 
 
+def test_impossible_rows_have_no_gradient_in_transforms():
+    """Passes of `torch.func` are made of operations of torch: none of them may divide by a sum that is zero."""
+    probs = torch.tensor([[0.0, 0.0], [0.5, 0.25]], dtype=torch.float64)
+    model = compiled(pc.Circuit(pc.Bernoulli(["a", "b"], probs).sum([[0.5, 0.5], [0.2, 0.8]]).prod().sum([0.3, 0.7])))
+    x = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+
+    def value(parameters, rows):
+        return torch.func.functional_call(model, parameters, (rows,)).sum()
+
+    assert value(parameters, x[:1]).item() == -math.inf
+    every, possible = (torch.func.grad(value)(parameters, rows) for rows in (x, x[1:]))
+    for name, gradient in every.items():
+        assert torch.allclose(gradient, possible[name], rtol=1e-12, atol=0), name
+
+
 def test_leaf_flows_sum_to_one_for_every_variable():
     """Σ_u flow_u = 1 over the leaves of a variable: E[1] = 1."""
     for circuit in (wide_mixture(False), wide_mixture(True)):

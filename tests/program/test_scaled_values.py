@@ -318,12 +318,14 @@ def test_rows_far_from_everything_are_loose_and_right():
     units = leaf.sum(torch.tensor([[1.0, 0.0], [0.0, 1.0]])) * pc.Categorical("b", [[1.0, 0.0], [0.5, 0.5]])
     circuit = pc.Circuit(units.sum([0.5, 0.5]))
     model = circuit.compile(dtype=torch.float32)
-    x = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, torch.nan]])
+    x = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, torch.nan], [1.0, 1.0]])
     _, loose = scaled(model, x)
-    assert loose.tolist() == [True, False, False]
+    assert loose.tolist() == [True, False, False, True]
     oracle = Oracle(circuit)
     want = [oracle.log_value(oracle.row(row)) for row in x.tolist()]
     assert model.log_prob(x).tolist() == pytest.approx(want, rel=1e-5)
+    with torch.no_grad():  # not as with gradients
+        assert model.log_prob(x).tolist() == pytest.approx(want, rel=1e-5)
 
 
 def usual():
