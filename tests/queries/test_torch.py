@@ -28,7 +28,11 @@ def pixels():
 
 def data(name):
     g = torch.Generator().manual_seed(1)
-    return torch.randn(4, 2, generator=g).double() if name == "normals" else torch.randint(3, (4, 16), generator=g).double()
+    return (
+        torch.randn(4, 2, generator=g).double()
+        if name == "normals"
+        else torch.randint(3, (4, 16), generator=g).double()
+    )
 
 
 CIRCUITS = {"normals": normals, "pixels": pixels}
