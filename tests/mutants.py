@@ -409,7 +409,9 @@ def swapped_regions(patch: Patches) -> None:
     patch(edges.Gather, "_joined", lambda old: lambda self, parts: old(self, parts).flip(0) if len(parts) > 1 else old(self, parts))  # fmt: skip  # noqa: E501
 
 
-@mutant("a gather applies the inverse of its permutation", f"{TABLE}::test_log_prob[mixed_families-all rewrites]", f"{REWRITES}::test_every_set_of_rewrites_gives_the_same_answers")  # fmt: skip  # noqa: E501
+@mutant(
+    "a gather applies the inverse of its permutation", f"{KILLERS}::test_rows_of_several_layers_come_in_their_order"
+)
 def inverse_permutation(patch: Patches) -> None:
     def invert(_: Any, self: Any, *rest: Any) -> None:
         self.permutation = self.permutation.argsort()
@@ -437,7 +439,7 @@ def layout_without_parameters(patch: Patches) -> None:
     patch(plan.Owned, "take", instead(kept))
 
 
-@mutant("what several read is fused as if one did", f"{REWRITES}::test_what_is_read_twice_is_not_fused")
+@mutant("what several read is fused as if one did", f"{REWRITES}::test_what_sums_read_beside_products_is_not_fused")
 def fused_for_all(patch: Patches) -> None:
     patch(plan.Plan, "readers", after(lambda count, self: np.minimum(count, 1)))
 

@@ -152,18 +152,28 @@ def test_gradients_in_chunks_are_the_gradients(sourced, memory):
 
 
 def test_tied_weights_have_the_sum_of_their_gradients(raw_gradients):
-    """One weight parameter of three sums, against the three of their own."""
-    x = torch.tensor([[0.0, 1.0, 1.0], [1.0, math.nan, 0.0]], dtype=torch.float64)
-    leaves = pc.Bernoulli(range(3), torch.tensor([[0.1, 0.7], [0.6, 0.3], [0.2, 0.9]], dtype=torch.float64))
-    values = torch.tensor([[0.3, 0.7], [0.8, 0.2]], dtype=torch.float64)
-    tied = pc.Circuit(leaves.sum(pc.Parameter(values, pc.simplex)).prod().sum([0.5, 0.5]))
-    apart = pc.Circuit(leaves.sum(pc.Parameter(values.expand(3, 2, 2), pc.simplex)).prod().sum([0.5, 0.5]))
+    """Of four sums two share a parameter, and all are one layer; against four parameters."""
+    x = torch.tensor([[0.0, 1.0, 1.0, 0.0], [1.0, math.nan, 0.0, 1.0]], dtype=torch.float64)
+    probs = torch.tensor([[0.1, 0.7], [0.6, 0.3], [0.2, 0.9], [0.5, 0.4]], dtype=torch.float64)
+    leaves = pc.Bernoulli(range(4), probs)
+
+    def circuit(weights):
+        sums = [leaves[[region]].sum(w) for region, w in enumerate(weights)]
+        return pc.Circuit(pc.concat(sums, axis="regions").prod().sum([0.5, 0.5]))
+
+    def weights():
+        return pc.Parameter(torch.tensor([[0.3, 0.7], [0.8, 0.2]], dtype=torch.float64), pc.simplex)
+
+    shared, own = weights(), [weights() for _ in range(4)]
     for rewrites in (None, ()):
         found = []
-        for circuit in (tied, apart):
-            model = compiled(circuit, rewrites=rewrites)
-            found.append(raw_gradients(model, model.log_prob(x).sum())[id(circuit.sums[0].weights)])
-        assert torch.allclose(found[0], found[1].sum(0), rtol=1e-12, atol=0)
+        for parameters in ([shared, own[1], own[2], shared], own):
+            model = compiled(circuit(parameters), rewrites=rewrites)
+            gradients = raw_gradients(model, model.log_prob(x).sum())
+            found.append([gradients[id(parameter)] for parameter in parameters])
+        tied, apart = found
+        assert torch.allclose(tied[0], apart[0] + apart[3], rtol=1e-12, atol=1e-15)
+        assert torch.allclose(tied[1], apart[1], rtol=1e-12, atol=1e-15)
 
 
 def test_gradients_of_conditionals():

@@ -179,3 +179,18 @@ def test_sums_over_one_product_keep_their_outputs(rewrites):
         for array in sums:
             want = [oracle.posterior(circuit.unit(array, 0, k), known) for k in range(2)]
             torch.testing.assert_close(given.posterior(array)[0, 0], torch.tensor(want, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("rewrites", [None, []], ids=["rewritten", "plain"])
+def test_rows_of_several_layers_come_in_their_order(rewrites):
+    """An order of two families that is not its own inverse: one, two of the other, and one."""
+    weights = torch.tensor([[[0.9, 0.1]], [[0.2, 0.8]], [[0.6, 0.4]], [[0.3, 0.7]]], dtype=torch.float64)
+    coins = pc.Bernoulli(["a", "b"], torch.tensor([[0.1, 0.7], [0.6, 0.3]], dtype=torch.float64))
+    probs = torch.tensor([[[0.8, 0.2], [0.3, 0.7]], [[0.4, 0.6], [0.1, 0.9]]], dtype=torch.float64)
+    dice = pc.Categorical(["c", "d"], probs)
+    rows = pc.concat([coins[:1], dice, coins[1:]], axis="regions")
+    circuit = pc.Circuit(rows.sum(weights).prod())
+    oracle, model = Oracle(circuit), circuit.compile(dtype=torch.float64, rewrites=rewrites)
+    for row in itertools.product([0.0, 1.0], repeat=4):
+        known = dict(zip(circuit.variables, row, strict=True))
+        assert model.log_prob(known).item() == pytest.approx(oracle.log_value(known), rel=1e-12)

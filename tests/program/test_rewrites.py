@@ -157,6 +157,17 @@ def test_what_is_read_twice_is_not_fused():
     assert model.log_prob(torch.zeros(1, 3)).item() == pytest.approx(3 * math.log(0.75))
 
 
+def test_what_sums_read_beside_products_is_not_fused():
+    """Leaves under a product and under a sum that reads them alone: the product may not take them away."""
+    leaves = pc.Bernoulli(["a", "b"], torch.tensor([[0.1, 0.7], [0.6, 0.2]], dtype=torch.float64))
+    apart = leaves[:1].sum([0.3, 0.7]) * leaves[1:].sum([0.9, 0.1])
+    circuit = pc.Circuit(0.25 * leaves.prod().sum([0.5, 0.5]) + 0.75 * apart)
+    value = compiled(circuit).log_prob(torch.ones(1, 2)).item()
+    together = 0.5 * (0.1 * 0.6 + 0.7 * 0.2)
+    want = 0.25 * together + 0.75 * (0.3 * 0.1 + 0.7 * 0.7) * (0.9 * 0.6 + 0.1 * 0.2)
+    assert value == pytest.approx(math.log(want), rel=1e-12)
+
+
 def test_layout_makes_slices_of_reads():
     leaves = pc.Categorical(range(8), torch.full((8, 2, 3), 1 / 3, dtype=torch.float64))
     shuffled = leaves.sum([[0.5, 0.5], [0.1, 0.9]]).prod([[5, 2], [7, 0], [1, 3], [6, 4]])

@@ -37,6 +37,17 @@ def test_two_components_that_are_nearly_alike(gap, dtype):
         assert Oracle(model.to_circuit()).log_value(Oracle(circuit).row(found.assignment.tolist())) >= want - 1e-12
 
 
+@pytest.mark.parametrize("rewrites", [None, ()], ids=["rewritten", "plain"])
+def test_two_small_components_that_agree_against_a_large_one(rewrites):
+    """The largest component is at 1, and the two others together are more probable at 0."""
+    circuit = pc.Circuit(pc.Bernoulli("a", [0.99, 0.01, 0.01]).sum([0.4, 0.3, 0.3]))
+    found = circuit.compile(dtype=torch.float64, rewrites=rewrites).map(exact=False)
+    value = Oracle(circuit).log_value({"a": found.assignment.item()})
+    assert found.log_prob.item() == pytest.approx(value, rel=1e-12)
+    assert found.upper_bound.item() >= best(circuit, {})
+    assert not found.exact or value == pytest.approx(best(circuit, {}), rel=1e-12)
+
+
 def test_random_circuits():
     """Drawn circuits over few states; where values are of the thousands, too, gaps of 1e-6 count."""
     said, all_of_them = 0, 0
