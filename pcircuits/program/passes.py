@@ -47,7 +47,12 @@ def _in_logs(
     """All rows at once in logarithms, made of operations that torch can differentiate, batch and trace."""
     state = program.up(leaf, program.prepare(logs=True), maximise, rows=rows)
     found = program.roots(state)
-    return found.logs, found.exponent
+    return _of_possible(found.logs), found.exponent
+
+
+def _of_possible(logs: Tensor) -> Tensor:
+    """The same logs, of which those of impossible rows have no gradient."""
+    return torch.where(logs == -torch.inf, -torch.inf, logs)
 
 
 def _without_gradient(
@@ -105,7 +110,7 @@ def _with_gradient(program: Program, leaf: LeafFunction) -> tuple[Tensor, Tensor
         numbers, exponents = (torch.cat(parts) for parts in zip(*_again(program, leaf, rows), strict=True))
         logs = logs.index_put((rows,), numbers)
         exponent = exponent.index_copy(0, rows, exponents)
-    return logs, exponent
+    return _of_possible(logs), exponent
 
 
 @dataclass

@@ -7,7 +7,6 @@ import threading
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch.func import functional_call
 
 import pcircuits as pc
@@ -197,22 +196,32 @@ def test_threads_ask_one_model(case):
     assert all(torch.equal(value, want) for value in got)
 
 
-def _train(rank, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    model = normals().compile(dtype=torch.float64)
-    parallel = torch.nn.parallel.DistributedDataParallel(model)
-    optimiser = torch.optim.SGD(parallel.parameters(), lr=0.1)
-    for _ in range(3):
-        optimiser.zero_grad()
-        (-parallel(data("normals")[rank::2]).mean()).backward()
-        optimiser.step()
-    torch.save(model.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+PARALLEL = """
+import sys
+import torch
+from tests.queries.test_torch import data, normals
+
+folder, rank = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+model = normals().compile(dtype=torch.float64)
+parallel = torch.nn.parallel.DistributedDataParallel(model)
+optimiser = torch.optim.SGD(parallel.parameters(), lr=0.1)
+for _ in range(3):
+    optimiser.zero_grad()
+    (-parallel(data("normals")[rank::2]).mean()).backward()
+    optimiser.step()
+torch.save(model.state_dict(), f"{folder}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
 
 
 def test_two_processes_train_as_one_does(tmp_path):
-    mp.spawn(_train, (str(tmp_path),), nprocs=2)
+    command = [sys.executable, "-W", "ignore", "-c", PARALLEL, str(tmp_path)]
+    both = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said[-2000:]
     model = normals().compile(dtype=torch.float64)
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(3):
