@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +27,6 @@ class Visits:
     def where(self, mask: Tensor) -> Visits:
         """The visits that a mask selects."""
         return Visits(self.sample[mask], self.row[mask], self.column[mask])
-
-    def batches(self, size: int) -> Iterator[Visits]:
-        """The visits, at most `size` at a time."""
-        for begin in range(0, len(self.sample), size):
-            some = slice(begin, begin + size)
-            yield Visits(self.sample[some], self.row[some], self.column[some])
 
     @staticmethod
     def join(parts: Sequence[Visits]) -> Visits:

@@ -117,11 +117,6 @@ class View(nn.Module):
         return self._stores[0].constraint
 
     @property
-    def stores(self) -> tuple[Store, ...]:
-        """The stores that hold the entries."""
-        return self._stores
-
-    @property
     def structural(self) -> bool:
         """Whether some of the numbers are zeros that stay."""
         return any(store.edges is not None for store in self._stores)

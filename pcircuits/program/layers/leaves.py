@@ -173,9 +173,8 @@ class LeafProducts(nn.Module):
             total = torch.matmul(self._rows_of(observed.to(form.centre.dtype)), form.constant)
         for statistic, natural in zip(statistics, form.natural, strict=True):
             total = torch.baddbmm(total, self._rows_of(statistic), natural)
-        base = getattr(self.family, "log_base_measure", None)
-        if base is not None:
-            measure = torch.where(observed, base(x.to(form.centre.dtype)), 0.0)
+        if type(self.family).log_base_measure is not AbstractExponentialFamily.log_base_measure:  # that one is 0
+            measure = torch.where(observed, self.family.log_base_measure(x.to(form.centre.dtype)), 0.0)
             total = total + self._rows_of(measure * LOG2E).sum(-1, keepdim=True)
         return total.to(form.result)
 
