@@ -19,8 +19,10 @@ def snapshot(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def unchanged(module: nn.Module, before: dict[str, torch.Tensor]) -> bool:
+    """Whether each number is what it was; NaN is itself, since some buffers of the package are never initialised."""
     now = module.state_dict()
-    return now.keys() == before.keys() and all(torch.equal(now[name], before[name]) for name in before)
+    same = (torch.allclose(now[name], before[name], rtol=0.0, atol=0.0, equal_nan=True) for name in before)
+    return now.keys() == before.keys() and all(same)
 
 
 def initialised(**options: object) -> WrappedQuantizer:

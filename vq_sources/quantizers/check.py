@@ -130,7 +130,8 @@ def _problem_in_training(module: nn.Module) -> str:
 
 
 def _same(value: Tensor, before: Tensor | None) -> bool:
-    return before is not None and torch.equal(value, before)
+    """Whether a buffer is what it was; one that was never initialised may hold NaN, which is itself."""
+    return before is not None and torch.allclose(value, before, rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def _fault(module: nn.Module) -> str:
