@@ -59,8 +59,8 @@ def counted_start(
     latents: Tensor,
     *,
     classes: Tensor | None = None,
-    pseudocount: float = 0.1,
-    rows: float = 10.0,
+    pseudocount: float = 0.01,
+    rows: float = 1.0,
 ) -> TreeStart:
     """The start of a hidden tree whose latents are known in some data: latent-variable distillation by counting.
 
