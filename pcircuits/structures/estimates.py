@@ -155,7 +155,7 @@ def least_scale(family: AbstractFamily, values: Tensor) -> float:
     """
     if family.states is not None:
         return 1 / (math.sqrt(12) * family.states)
-    ordered = values.double().unique()
+    ordered = torch.unique(values.double())
     if family.base == "counting" or len(ordered) < 2:
         return 1e-3
     return max(float(ordered.diff().min()) / math.sqrt(12), 1e-3 * float(values.double().std(correction=0)))
