@@ -86,6 +86,16 @@ def test_the_most_probable_row():
     assert tuple(found.assignment.tolist()) == rows[int(np.argmax(values))]
 
 
+def test_states_that_no_row_has():
+    """Of two columns that are always 0, with three states each: (4 + 1/2) / (4 + 3/2) twice."""
+    x = np.zeros((4, 2))
+    circuit = st.observed_tree(nx.path_graph(2), x, states=3, pseudocount=0.5)
+    np.testing.assert_allclose(np.exp(log_likelihoods(circuit, x[:1])), (4.5 / 5.5) ** 2)
+    assert np.isfinite(log_likelihoods(circuit, np.array([[2.0, 1.0]]))).all()
+    alone = st.observed_tree(nx.path_graph(2), x)
+    assert log_likelihoods(alone, np.array([[0.0, 1.0]])) == -math.inf
+
+
 def test_one_component_is_a_tree():
     x = rows_of(5)
     one = st.mixture_of_trees(x, 1, generator=seeded())
@@ -136,6 +146,8 @@ def test_missing_values_are_summed_out():
 def test_what_is_refused():
     with pytest.raises(EvidenceError, match=r"data\[0, 1\] is -1.0: it must be an integer from 0"):
         st.observed_tree(nx.path_graph(2), [[0.0, -1.0]])
+    with pytest.raises(EvidenceError, match=r"data\[0, 1\] is 2: it must be an integer in 0..1"):
+        st.observed_tree(nx.path_graph(2), [[0, 2]], states=2)
     with pytest.raises(EvidenceError, match="the data have 3 columns, and the tree has 2 nodes"):
         st.observed_tree(nx.path_graph(2), [[0, 1, 1]])
     with pytest.raises(ScopeError, match="has a cycle"):
