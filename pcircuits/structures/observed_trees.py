@@ -10,7 +10,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from pcircuits.circuit.algebra import mixture
+from pcircuits.circuit.algebra import concat, mixture
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.leaves import inputs
 from pcircuits.circuit.units import Units
@@ -164,14 +164,11 @@ def mixture_of_trees(
             tree = chow_liu_tree(rows, information, variables=table.variables, weights=share)
             trees.append(observed_tree(tree, rows, states=states, weights=share, pseudocount=pseudocount))
         sizes = shared.mean(0)
-        log_prob = torch.cat([_log_prob(tree, rows) for tree in trees], 1) + sizes.log()
+        together = Circuit(concat([tree.root for tree in trees], axis="width"), table.variables)
+        with torch.no_grad():
+            log_prob = together.compile(torch.float64).log_prob(rows).view(len(rows), components) + sizes.log()
         mean = float(log_prob.logsumexp(1).mean())
         if mean - before < tolerance:
             break
         before, shared = mean, log_prob.softmax(1).clamp(min=1e-12)  # so that no tree is ever without rows
     return Circuit(mixture(sizes / sizes.sum(), [tree.root for tree in trees]), table.variables)
-
-
-def _log_prob(circuit: Circuit, rows: Tensor) -> Tensor:
-    with torch.no_grad():
-        return circuit.compile(torch.float64).log_prob(rows).unsqueeze(1)
