@@ -93,7 +93,9 @@ def em(
     """
     settings = EMSettings() if settings is None else settings
     if not isinstance(settings, EMSettings):
-        raise TrainingError(f"settings are an EMSettings, not {type(settings).__name__}: EMSettings(epochs=...) makes them.")
+        raise TrainingError(
+            f"settings are an EMSettings, not {type(settings).__name__}: EMSettings(epochs=...) makes them."
+        )
     if not isinstance(model, CompiledCircuit):
         raise TrainingError(
             f"em trains a compiled circuit, not {type(model).__name__}: circuit.compile() makes one; "
@@ -131,7 +133,9 @@ class EMRun(AbstractRun[Batch]):
         self.tally = Tally(module.program, _means(x))
         require_updates(module.program, self.tally)
         self.whole = float(weights.sum())
-        self.shares = torch.bincount(roots, weights.double(), minlength=module.circuit.num_roots) / max(self.whole, 1e-300)
+        self.shares = torch.bincount(roots, weights.double(), minlength=module.circuit.num_roots) / max(
+            self.whole, 1e-300
+        )
         self.named: set[int] = set()
 
     def rate(self, step: int) -> float:
@@ -207,4 +211,3 @@ class EMRun(AbstractRun[Batch]):
 def _means(x: Tensor) -> Tensor:
     """The mean of what is observed of each column, (D,); 0 where nothing is."""
     return x.double().nanmean(0).nan_to_num(0.0)
-

@@ -132,7 +132,9 @@ def _objective(groups: UnitGroups, statistics: list[Tensor], count: Tensor, para
     assert isinstance(family, AbstractExponentialFamily)
     natural, constant = family.natural_parameters(parameters, groups.centre)
     used = count > 0
-    total = sum((torch.where(used, s * n, 0.0) for s, n in zip(statistics, natural, strict=True)), constant.new_zeros(()))
+    total = sum(
+        (torch.where(used, s * n, 0.0) for s, n in zip(statistics, natural, strict=True)), constant.new_zeros(())
+    )
     return (total + torch.where(used, count * constant, 0.0)).sum()
 
 
