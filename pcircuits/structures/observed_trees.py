@@ -71,7 +71,7 @@ def observed_tree(
     >>> circuit.compile(torch.float64).log_prob(data).exp().detach(), bool(circuit.check().deterministic)
     (tensor([0.5000, 0.5000, 0.2500, 0.2500], dtype=torch.float64), True)
     """
-    table = as_table(data)
+    table = as_table(data).cpu()
     if len(table.variables) != len(tree):
         raise EvidenceError(f"the data have {len(table.variables)} columns, and the tree has {len(tree)} nodes")
     values = _states(table, states)
@@ -152,7 +152,7 @@ def mixture_of_trees(
     >>> mixture_of_trees(data, 2, generator=torch.Generator().manual_seed(0)).variables
     (0, 1, 2)
     """
-    table = as_table(data, variables)
+    table = as_table(data, variables).cpu()
     components, sweeps = integer(components, "components", least=1), integer(sweeps, "sweeps", least=1)
     rows = table.values.double() if table.known is None else table.values.double().masked_fill(~table.known, torch.nan)
     clusters = cluster_states(data, [range(rows.shape[1])], components, generator=generator)[:, 0].long()
