@@ -131,7 +131,8 @@ def mixture_of_trees(
     """A mixture of distributions on trees, p(x) = Σ_k λ_k T_k(x), each on a Chow-Liu tree of its own.
 
     By expectation-maximisation: rows are shared out among the trees in the proportion of λ_k T_k(x), and every tree is
-    learnt again from its shares. It begins with the clusters of `cluster_states`.
+    learnt again from its shares. It begins with the clusters of `cluster_states`, and ends in a local maximum: where it
+    matters, take the best of several generators by data of validation.
 
     **Arguments**
 

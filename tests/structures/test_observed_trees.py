@@ -112,7 +112,9 @@ def test_two_trees_are_told_apart():
     for pair in range(3):
         source, target = 2 * pair, np.where(kind == 0, 2 * pair + 1, (2 * pair - 1) % 6)
         x[range(3000), target] = np.where(pick.random(3000) < 0.02, 1 - x[:, source], x[:, source])
-    one, two = (st.mixture_of_trees(x, components, generator=seeded()) for components in (1, 2))
+    one = st.mixture_of_trees(x, 1, generator=seeded())
+    tried = [st.mixture_of_trees(x, 2, generator=seeded(seed)) for seed in range(3)]  # some end in another maximum
+    two = max(tried, key=lambda circuit: log_likelihoods(circuit, x).mean())
     gains = []  # over an edge of the ring, of which a tree has five: three of one kind, and two of the other
     for share in (0.7, 0.3):
         agree = share * 0.98 + (1 - share) * 0.5
