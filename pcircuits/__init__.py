@@ -19,6 +19,7 @@ from pcircuits.circuit.leaves import (
     Poisson,
     inputs,
 )
+from pcircuits.circuit.latents import latents_of, with_latents
 from pcircuits.circuit.marginal import marginalize
 from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
@@ -82,6 +83,7 @@ __all__ = [
     "families",
     "fixed",
     "inputs",
+    "latents_of",
     "load",
     "marginalize",
     "mixture",
@@ -94,6 +96,7 @@ __all__ = [
     "structures",
     "to_networkx",
     "unit_interval",
+    "with_latents",
 ]
 
 globals().update({name: getattr(_leaves, name) for name in families.FAMILIES})

@@ -1,6 +1,7 @@
 """Structures: region graphs, and builders of layered circuits from them."""
 
 from pcircuits.structures.chain import chain
+from pcircuits.structures.hidden_markov import hidden_markov
 from pcircuits.structures.layered import layered
 from pcircuits.structures.layers import CP, AbstractLayer, Tucker
 from pcircuits.structures.leaves import (
@@ -33,6 +34,7 @@ __all__ = [
     "chain",
     "discretized_logistic_leaves",
     "discretized_normal_leaves",
+    "hidden_markov",
     "layered",
     "normal_leaves",
     "quad_graph",

@@ -19,7 +19,7 @@ from pcircuits.structures.region_graph import RegionGraph
 from pcircuits.structures.validation import shown
 from pcircuits.structures.weights import RandomSimplices
 
-__all__ = ["layered"]
+__all__ = ["check_leaves", "layered"]
 
 _CP = CP()
 
@@ -98,14 +98,14 @@ def _leaf_units(
     scopes = [sorted(graph.scopes[region], key=place.__getitem__) for region in regions]
     labels = [label for scope in scopes for label in scope]
     units = leaves(labels, width, generator)
-    _check_leaves(units, labels, width)
+    check_leaves(units, labels, width)
     if len(labels) == len(regions):
         return units
     ends = np.cumsum([len(scope) for scope in scopes]).tolist()
     return units.prod([range(end - len(scope), end) for end, scope in zip(ends, scopes, strict=True)])
 
 
-def _check_leaves(units: object, labels: Sequence[Variable], width: int) -> None:
+def check_leaves(units: object, labels: Sequence[Variable], width: int) -> None:
     """Raise unless the units are (R, K), with region r over `labels[r]`."""
     if not isinstance(units, Units) or units.shape != (len(labels), width):
         raise CircuitError(f"`leaves` was asked for {(len(labels), width)} units and made {units!r}")

@@ -173,7 +173,8 @@ class MixtureLayer(Layer):
                 terms = values + weights[:, o, None]
                 peak = terms.detach().amax(-1, keepdim=True)
                 peak = torch.where(torch.isfinite(peak), peak, 0.0)
-                of_output: Maximise = maximise if isinstance(maximise, bool) else maximise[:, o, None]
+                of_output = outputs_of(maximise, slice(o, o + 1))
+                of_output = of_output if isinstance(of_output, bool) else of_output.squeeze(-1)
                 made.append(reduce_logs(terms - peak, -1, of_output).double() + peak.squeeze(-1))
             return torch.stack(made, -1) + base.unsqueeze(-1)
         numbers, exponent = from_logs(values)
