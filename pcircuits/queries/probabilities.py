@@ -7,13 +7,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from pcircuits.circuit.circuit import Circuit
 from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.parameters import Sourced
 from pcircuits.program.layers.layer import Flows
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
-from pcircuits.scope import Variable, as_labels
+from pcircuits.scope import OPEN_ENDED, Variable, as_labels
 
 __all__ = ["columns_of", "probabilities"]
 
@@ -63,10 +65,26 @@ def columns_of(given: Conditional, variables: Variable | Iterable[Variable], que
     return [place[label] for label in labels]
 
 
+def _states(circuit: Circuit, column: int) -> int:
+    """The number of states of a variable, also where it has only indicators; 0 where there is no such number."""
+    if circuit.states[column] != OPEN_ENDED:
+        return max(0, circuit.states[column])
+    label, most = circuit.variables[column], 0
+    for array in circuit.inputs:
+        if label in circuit.used_variables(array):
+            if isinstance(array.parameters, Sourced):
+                return 0
+            sizes = array.family.support_sizes({name: p.value for name, p in array.parameters.items()})
+            if sizes is None:
+                return 0
+            most = max(most, int(sizes.max()))
+    return most
+
+
 def probabilities(given: Conditional, variables: Variable | Iterable[Variable]) -> Tensor:
     """P(X_v = s | given) for some variables, (B, V, S): Σ_u flow_u · p_u(s) over the leaves of v; observed ones are certain."""
     columns = columns_of(given, variables, "probabilities")
-    sizes = [given.columns.states[column] for column in columns]
+    sizes = [_states(given.circuit_asked, column) for column in columns]
     if unfit := [given.columns.labels[c] for c, size in zip(columns, sizes, strict=True) if size < 1]:
         raise CircuitError(
             f"probabilities is about variables of known numbers of states, and {unfit[:8]} are real numbers, or counts "
