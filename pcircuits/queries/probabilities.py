@@ -65,7 +65,7 @@ def columns_of(given: Conditional, variables: Variable | Iterable[Variable], que
     return [place[label] for label in labels]
 
 
-def _states(circuit: Circuit, column: int) -> int:
+def _number_of_states(circuit: Circuit, column: int) -> int:
     """The number of states of a variable, also where it has only indicators; 0 where there is no such number."""
     if circuit.states[column] != OPEN_ENDED:
         return max(0, circuit.states[column])
@@ -84,7 +84,7 @@ def _states(circuit: Circuit, column: int) -> int:
 def probabilities(given: Conditional, variables: Variable | Iterable[Variable]) -> Tensor:
     """P(X_v = s | given) for some variables, (B, V, S): Σ_u flow_u · p_u(s) over the leaves of v; observed ones are certain."""
     columns = columns_of(given, variables, "probabilities")
-    sizes = [_states(given.circuit_asked, column) for column in columns]
+    sizes = [_number_of_states(given.circuit_asked, column) for column in columns]
     if unfit := [given.columns.labels[c] for c, size in zip(columns, sizes, strict=True) if size < 1]:
         raise CircuitError(
             f"probabilities is about variables of known numbers of states, and {unfit[:8]} are real numbers, or counts "

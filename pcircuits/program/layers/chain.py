@@ -1,0 +1,279 @@
+"""Chain layers: many steps that read only one another, each a dense sum times a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from pcircuits.program.edges import Gather, Visits
+from pcircuits.program.layers import recursion
+from pcircuits.program.layers.bounds import Blocks
+from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
+from pcircuits.program.layers.recursion import Steps
+from pcircuits.program.layers.sums import Weights, quotient, reduce_logs
+from pcircuits.program.numbers import TINY, rebased, rescaled
+from pcircuits.program.plan import Edges, Node
+from pcircuits.program.state import Maximise, Prepared, State
+
+__all__ = ["ChainLayer"]
+
+SPREAD = {torch.float32: 1e25, torch.float64: 1e250}
+"""How far apart weights may be for a bound on the relative error of all outputs of a sum."""
+
+REBASED = 16
+"""Steps in logarithms between which nothing is subtracted from them."""
+
+AT_ONCE = 2**22
+"""How many scores of inputs are made at once where all steps are decided together."""
+
+
+class ChainLayer(Layer):
+    """n steps of R rows, u_s = e_s · (W_s u_{s−1}): row s · R + r is row r after step s, and only the last R are read."""
+
+    normal = True
+    needs_own = needs_children = True
+
+    def __init__(self, index: int, node: Node, build: Build) -> None:
+        super().__init__(index, node, build)
+        start, factors = node.rows["start"], node.rows["factors"]
+        assert isinstance(start, Edges)
+        assert isinstance(factors, Edges)
+        self.parallel: int = node.facts["parallel"]
+        self.steps = node.count // self.parallel
+        self.start, self.factors = build.gather(start), build.gather(factors)
+        self.weights = Weights(build.view("weights", node))
+
+    def gathers(self) -> list[Gather]:
+        return [self.start, self.factors]
+
+    def parameters_in(self, prepared: Prepared) -> Mapping[str, Tensor]:
+        return self.weights.parameters_in(prepared)
+
+    def in_logs_of(self, found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return self.weights.in_logs_of(found)
+
+    def _by_step(self, values: Tensor) -> Tensor:
+        """(N or 1, ...) as (n or 1, R or 1, ...)."""
+        return values.unsqueeze(0) if len(values) == 1 else values.unflatten(0, (self.steps, self.parallel))
+
+    def _matrices(self, state: State) -> Tensor:
+        """The weights by steps, (n or 1, R or 1, O, K)."""
+        found = state.prepared.of(self)["weights"]
+        if state.prepared.pure:
+            return self._by_step(self.weights.of_rows(found))
+        return self._by_step(state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found)))
+
+    def _reach(self, state: State) -> tuple[float, float]:
+        """The largest Σ_k w_ok / min_k w_ok of all sums, and the largest Σ_k w_ok; the first is infinite beyond use."""
+
+        def made() -> tuple[float, float]:
+            weights = state.prepared.of(self)["weights"]
+            total = weights.sum(-1)
+            spread = float((total / weights.amin(-1)).max())
+            return spread if spread < SPREAD[state.dtype] else torch.inf, float(total.max())
+
+        return state.prepared.ready(self, "reach", made)
+
+    def _steps(self, state: State, factors: Tensor) -> Steps:
+        """Chains that share their weights are one, of more rows of data.
+
+        Few rows are taken side by side, and in float64; so are those with weights of zero in float64, since there only
+        numbers that never came near the smallest have a bound on their errors.
+        """
+        weights, made = self._matrices(state), self._by_step(factors)
+        if weights.shape[1] == 1:
+            made = made.flatten(1, 2).unsqueeze(1)
+        bounded = self._reach(state)[0] < torch.inf
+        side_by_side = bounded and recursion.suits(made)
+        wide = (lambda t: t.double()) if side_by_side or not bounded else (lambda t: t)
+        return Steps(wide(weights), wide(made), side_by_side)
+
+    def up(self, state: State) -> None:
+        number, exponent, slack = self.start.gather(state)
+        factors, raised, loose = self.factors.gather(state)
+        if slack is None or loose is None:
+            self._up_logs(state, number, exponent, factors, raised)
+            return
+        steps = self._steps(state, factors)
+        number, exponent, slack = rescaled(number.clone(), exponent, slack.clone())
+        shift = state.prepared.of(self).get("shift")
+        if shift is not None:
+            raised = raised + self.weights.of_rows(shift).unsqueeze(1)
+        spread, gain = self._reach(state)
+        start = number.reshape(*steps.factors.shape[1:]).to(steps.factors.dtype)
+        blocks = Blocks()
+        made = recursion.up(steps, start, blocks, state.keep or spread == torch.inf)
+        if state.keep:
+            state.saved[self.index] = start, blocks.scales
+        flat = steps.factors.shape[1:3]
+        exponents, slacks = blocks.bounds(
+            steps,
+            (self._by_step(raised).reshape(-1, *flat), exponent.view(flat)),
+            (self._by_step(loose.transpose(1, 2)).reshape(-1, *flat, 2), slack.transpose(1, 2).reshape(*flat, 2)),
+            (spread, gain),
+            lambda: torch.cat([start.unsqueeze(0), made]),
+        )
+        slacks = slacks.view(self.parallel, -1, 2).transpose(1, 2).to(state.dtype)
+        if made.dtype != state.dtype:
+            slacks[:, 1] += TINY[state.dtype]
+        self._put(state, made if state.keep else made[-1:], exponents.view(self.parallel, -1), slacks)
+
+    def _put(self, state: State, made: Tensor, exponent: Tensor, slack: Tensor | float) -> None:
+        """Set the numbers of all steps, or of the last, and what readers need to know of the last."""
+        rows = state.leaf.rows
+        numbers = made.to(state.dtype).reshape(-1, rows, self.width)
+        if len(numbers) < self.count:
+            whole = numbers.expand(self.count, -1, -1)
+            if self.parallel > 1:
+                whole = numbers.new_empty((self.count, rows, self.width))
+                whole[-self.parallel :] = numbers
+            numbers = whole
+        if state.prepared.pure:
+            inner = exponent.new_zeros((self.count - self.parallel, rows))
+            state.put(self, numbers, torch.cat([inner, exponent]), slack)
+            return
+        state.numbers[self.index] = numbers
+        last = slice(self.first + self.count - self.parallel, self.first + self.count)
+        state.exponent[last] = exponent
+        if not state.logs:
+            state.slack[last] = slack
+
+    def _flags(self, state: State) -> list[Maximise]:
+        """Whether sums take the maximum, for each step: all, none, or a mask (R, B or 1, O)."""
+        maximise = state.maximise[self.index]
+        if isinstance(maximise, bool):
+            return [maximise] * self.steps
+        masks = self._by_step(maximise if maximise.ndim == 3 else maximise.unsqueeze(1))
+        every, some = masks.flatten(1).all(1).tolist(), masks.flatten(1).any(1).tolist()
+        return [mask if a and not e else e for mask, e, a in zip(masks, every, some, strict=True)]
+
+    def _up_logs(self, state: State, number: Tensor, exponent: Tensor, factors: Tensor, raised: Tensor) -> None:
+        matrices, by_step = self._matrices(state).unsqueeze(2), self._by_step(factors)
+        made, flags = [], self._flags(state)
+        for s in range(self.steps):
+            terms = number.unsqueeze(-2) + matrices[s if len(matrices) > 1 else 0]
+            number = reduce_logs(terms, -1, flags[s]) + by_step[s]
+            if s % REBASED == REBASED - 1 or s == self.steps - 1:
+                number, more = rebased(number)
+                exponent = exponent + more
+            if state.keep or s == self.steps - 1:
+                made.append(number)
+        self._put(state, torch.stack(made), exponent + self._by_step(raised).sum(0), 0.0)
+
+    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+        last = flow[-self.parallel :]
+        if state.logs:
+            self._down_logs(state, last, flows, to)
+            return
+        steps = self._steps(state, self.factors.gather(state)[0])
+        start, scales = state.saved[self.index]
+        numbers = state.of(self).reshape(self.steps, *start.shape).to(start.dtype)
+        above = quotient(last.reshape(start.shape).to(start.dtype), numbers[-1])
+        found, sums, first = recursion.down(steps, above, scales)
+        self._say(state, sums, torch.cat([start.unsqueeze(0), numbers[:-1]]), to)
+        below = found.mul_(numbers).reshape(self.count, -1, self.width)
+        self.factors.scatter(below.to(state.dtype), flows)
+        self.start.scatter((first * start).reshape(self.parallel, -1, self.width).to(state.dtype), flows)
+
+    def _say(self, state: State, sums: Tensor, before: Tensor, to: Flows) -> None:
+        """Tell of the flows into sums: weight times what is above, (n, G, B, O), times what is below, (n, G, B, K)."""
+        above, under = (t.reshape(self.count, -1, self.width).to(state.dtype) for t in (sums, before))
+        weights, place = state.prepared.of(self)["weights"], self.weights.view.place
+
+        def shares(row: int) -> Tensor:
+            own = weights[0 if len(weights) == 1 else row if place is None else int(place[row])]
+            return above[row].unsqueeze(-1) * own * under[row].unsqueeze(1)
+
+        to.edges(state, self, 0, shares, slice(None))
+        gradients = to.gradients
+        if gradients is not None and gradients.wants(self, "weights"):
+            if len(weights) == 1:
+                made = torch.mm(above.reshape(-1, self.width).t(), under.reshape(-1, self.width)).unsqueeze(0)
+            else:
+                made = self.weights.of_stored(torch.bmm(above.transpose(1, 2), under), len(weights))
+            gradients.add(self, "weights", made)
+
+    def _down_logs(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+        matrices, numbers = self._matrices(state).unsqueeze(2), self._by_step(state.of(self))
+        start = self.start.gather(state)[0]
+
+        def parts(s: int) -> Tensor:
+            """The shares of the inputs in the sums of a step, (R, B, O, K)."""
+            terms = (numbers[s - 1] if s else start).unsqueeze(-2) + matrices[s if len(matrices) > 1 else 0]
+            top = terms.amax(-1, keepdim=True)
+            made = torch.exp2(terms - torch.where(torch.isfinite(top), top, 0.0))
+            return made / made.sum(-1, keepdim=True).clamp_min(torch.finfo(made.dtype).tiny)
+
+        found = [flow]
+        for s in reversed(range(self.steps)):
+            found.append(torch.matmul(found[-1].unsqueeze(-2), parts(s)).squeeze(-2))
+
+        def shares(row: int) -> Tensor:
+            s, r = divmod(row, self.parallel)
+            return parts(s)[r] * found[self.steps - 1 - s][r].unsqueeze(-1)
+
+        to.edges(state, self, 0, shares, slice(None))
+        self.start.scatter(found[-1], flows)
+        self.factors.scatter(torch.cat(found[-2::-1]), flows)
+
+    def choose(self, state: State, visits: Visits, trace: Trace) -> None:
+        batch = trace.row_of[visits.sample]
+        parallel = visits.row - (self.count - self.parallel)
+        if len(batch) * self.steps * self.width**2 <= AT_ONCE:
+            columns = self._decided_at_once(state, parallel, batch, visits.column, trace)
+        else:
+            columns = [visits.column]
+            for s in reversed(range(self.steps)):
+                scores = self._before(state, s, parallel, batch) + self._log_weights(state, s, parallel, columns[-1])
+                columns.append(trace.selector.pick(scores))
+        after = torch.stack(columns[:-1]).flatten()
+        steps = torch.arange(self.steps - 1, -1, -1, device=batch.device).unsqueeze(1)
+        read = (steps * self.parallel + parallel).flatten()
+        self.factors.route(visits.sample.repeat(self.steps), read, after, trace.visits)
+        self.start.route(visits.sample, parallel, columns[-1], trace.visits)
+
+    def _before(self, state: State, s: int, parallel: Tensor, batch: Tensor) -> Tensor:
+        """Base-2 logs of what visited sums of a step read, (V, K), but for what a row has in common."""
+        if s == 0:
+            return self.start.logs_at(state, parallel, batch)
+        numbers = state.of(self)[(s - 1) * self.parallel + parallel, batch].double()
+        return numbers if state.logs else torch.log2(numbers)
+
+    def _log_weights(self, state: State, s: int, parallel: Tensor, column: Tensor | None) -> Tensor:
+        """Base-2 logs of the weights of visited sums of a step, (V, K); of all outputs, (V, O, K), without columns."""
+        weights, place = state.prepared.of(self)["weights"], self.weights.view.place
+        row = s * self.parallel + parallel
+        row = torch.zeros_like(row) if len(weights) == 1 else row if place is None else place[row]
+        found = weights[row] if column is None else weights[row, column]
+        return found if state.logs else torch.log2(found.double())
+
+    def _decided_at_once(
+        self, state: State, parallel: Tensor, batch: Tensor, column: Tensor, trace: Trace
+    ) -> list[Tensor]:
+        """The columns after each step from the last on, and before the first: every sum decides, and few are asked."""
+        before = [self._before(state, 0, parallel, batch)]
+        if self.steps > 1:
+            inner = self._by_step(state.of(self))[:-1, parallel, batch].double()
+            before.append((inner if state.logs else torch.log2(inner)).flatten(0, 1))
+        below = torch.cat(before).view(self.steps, len(batch), 1, self.width)
+        weights = [self._log_weights(state, s, parallel, None) for s in range(self.steps if self._own_weights(state) else 1)]
+        scores = below + torch.stack(weights)
+        picked = trace.selector.pick(scores.reshape(-1, self.width)).clamp_max(self.width - 1)
+        table = picked.view(self.steps, len(batch), self.width).cpu().numpy()
+        at, everyone = column.cpu().numpy(), range(len(batch))
+        columns = [column]
+        for s in reversed(range(self.steps)):
+            at = table[s, everyone, at]
+            columns.append(torch.as_tensor(at, device=column.device))
+        return columns
+
+    def _own_weights(self, state: State) -> bool:
+        return len(state.prepared.of(self)["weights"]) > 1
+
+    def live(self) -> int:
+        return 2 * self.count * self.width
+
+    def live_down(self, memory: int) -> int:
+        return 4 * self.count * self.width
