@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,10 +11,19 @@ from torch import Tensor
 from pcircuits.program.layers.recursion import Steps
 from pcircuits.program.numbers import FAR, TINY, power_of_two, scale_of
 
-__all__ = ["Blocks"]
+__all__ = ["Blocks", "Rows"]
 
 LOW = 2.0**-300
 """Products of two numbers of float64 that are no smaller are exact but for rounding, and so are their products again."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Exponents and bounds on relative and absolute errors of the rows of some numbers, each (..., G, B)."""
+
+    exponent: Tensor
+    relative: Tensor
+    absolute: Tensor
 
 
 class Blocks:
@@ -22,59 +32,67 @@ class Blocks:
     def __init__(self) -> None:
         self.scales: list[Tensor] = []
         self._totals: list[Tensor] = []
-        self._ends: list[int] = []
+        self._reached: Tensor | None = None
+        self._of_matrices: Tensor | None = None
+        self._nothing: Tensor | None = None
 
-    def __call__(self, number: Tensor, begin: int, end: int) -> None:
-        """The numbers add up to a number in [1, 2) now."""
+    def __call__(self, number: Tensor) -> None:
         total = number.sum(-1)
         scale = scale_of(total)
         number.mul_(scale.unsqueeze(-1))
         self.scales.append(scale)
         self._totals.append(total)
-        self._ends.append(end)
+
+    def after(self, raw: Tensor, exponent: Tensor, scales: Tensor) -> Tensor:
+        scale, raised = power_of_two(raw.sum(-1))
+        reached = exponent + raised
+        self._reached, self._of_matrices, self._nothing = reached[-1], scales, reached[-1] == -torch.inf
+        steps = reached.diff(dim=0, prepend=torch.zeros_like(reached[:1]))
+        self.scales.extend(torch.exp2(-steps).nan_to_num(1.0, posinf=1.0).to(raw.dtype).unbind(0))
+        return raw * scale.unsqueeze(-1)
 
     def bounds(
-        self,
-        steps: Steps,
-        exponents: tuple[Tensor, Tensor],
-        slacks: tuple[Tensor, Tensor],
-        reach: tuple[float, float],
-        numbers: Callable[[], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """The exponents (G, B) after the last step, and bounds on relative and absolute errors, (G, B, 2).
+        self, steps: Steps, start: Rows, factors: Rows, reach: tuple[float, float], numbers: Callable[[], Tensor]
+    ) -> Rows:
+        """What is known of the rows after the last step.
 
         An absolute error a of numbers that add up to 1 is one of spread · a relative to each sum of positive weights, and
-        what rounding to zero takes in the steps of a block grows by 2 · gain in each of them at most. Where weights are
-        zero errors would grow from block to block; but where no number came near the smallest there are none.
+        what rounding to zero takes in the steps of a block grows by 2 · gain in each of them at most. Rows of products of
+        matrices differ by the spread at most, too. Where weights are zero, errors could grow from block to block; but
+        where no number came near the smallest there are none.
 
         **Arguments**
 
-        - `exponents`: of the factors, (n, G, B), and of the numbers before the first step, (G, B).
-        - `slacks`: bounds likewise, with a last axis of two.
-        - `reach`: the largest Σ_k w_ok / min_k w_ok of the weights, and the largest Σ_k w_ok.
+        - `reach`: the largest Σ_k w_ok / min_k w_ok of the weights, infinite beyond use, and the largest Σ_k w_ok.
         - `numbers`: makes those before the first step and after every step, (n + 1, G, B, K).
         """
-        scale, raised = power_of_two(torch.stack(self._totals))
-        of_factors, before = exponents
-        reached = before + of_factors.cumsum(0)[torch.tensor(self._ends, device=before.device) - 1]
-        zero = raised == -torch.inf
-        relative = slacks[1][..., 0] + slacks[0][..., 0].sum(0)
-        relative = relative + FAR * (zero & (reached > -torch.inf)).any(0).to(relative.dtype)
         spread, gain = reach
         width, dtype = steps.factors.shape[-1], steps.factors.dtype
-        taken = 2 * steps.block * (width * TINY[dtype] + slacks[0][..., 1].amax(0).to(dtype))
+        taken = 2 * steps.block * (width * TINY[dtype] + factors.absolute.amax(0).to(dtype))
         growth = (2 * max(gain, 1.0)) ** steps.block
-        absolute = slacks[1][..., 1].to(dtype)
+        exponent = start.exponent + factors.exponent.sum(0)
+        relative = start.relative.to(dtype) + factors.relative.sum(0).to(dtype)
+        absolute = start.absolute.to(dtype)
+        lost = []
+        if self._reached is not None and self._of_matrices is not None:
+            lost.append(width**2 * spread * growth * taken * self._of_matrices)
+            exponent, zero = exponent + self._reached, self._nothing
+        if self._totals:
+            scale, raised = power_of_two(torch.stack(self._totals))
+            lost.append(growth * taken * scale)
+            exponent, zero = exponent + raised.sum(0), raised[-1] == -torch.inf
+        assert zero is not None
+        gone = torch.cat(lost)
         if spread < torch.inf:
-            lost = (growth * taken * scale).masked_fill(zero, 0.0)
-            relative = relative + spread * (absolute + lost[:-1].sum(0))
-            absolute = lost[-1]
+            relative = relative + spread * (absolute + gone[:-1].sum(0))
+            absolute = gone[-1]
         else:
-            for j in range(len(scale)):
-                absolute = (growth * (absolute + taken) * scale[j]).masked_fill(zero[j], 0.0)
+            for scale in self.scales:
+                absolute = growth * (absolute + taken) * scale
             absolute = torch.where(_far_from_zero(steps, numbers()), 0.0, absolute)
-        exponent = before + of_factors.sum(0) + raised.sum(0)
-        return exponent, torch.stack([relative.to(dtype), absolute.nan_to_num(FAR, posinf=FAR)], -1)
+        possible = (start.exponent > -torch.inf) & (factors.exponent > -torch.inf).all(0)
+        relative = torch.where(zero, torch.where(possible, FAR, 0.0), relative.nan_to_num(FAR, posinf=FAR))
+        return Rows(exponent, relative, absolute.nan_to_num(FAR, posinf=FAR).masked_fill(zero, 0.0))
 
 
 def _far_from_zero(steps: Steps, numbers: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcircuits.program.edges import Gather, Visits
 from pcircuits.program.layers import recursion
-from pcircuits.program.layers.bounds import Blocks
+from pcircuits.program.layers.bounds import Blocks, Rows
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.recursion import Steps
 from pcircuits.program.layers.sums import Weights, quotient, reduce_logs
@@ -21,9 +21,6 @@ __all__ = ["ChainLayer"]
 
 SPREAD = {torch.float32: 1e25, torch.float64: 1e250}
 """How far apart weights may be for a bound on the relative error of all outputs of a sum."""
-
-REBASED = 16
-"""Steps in logarithms between which nothing is subtracted from them."""
 
 AT_ONCE = 2**22
 """How many scores of inputs are made at once where all steps are decided together."""
@@ -101,24 +98,23 @@ class ChainLayer(Layer):
         shift = state.prepared.of(self).get("shift")
         if shift is not None:
             raised = raised + self.weights.of_rows(shift).unsqueeze(1)
-        spread, gain = self._reach(state)
         start = number.reshape(*steps.factors.shape[1:]).to(steps.factors.dtype)
         blocks = Blocks()
-        made = recursion.up(steps, start, blocks, state.keep or spread == torch.inf)
+        made = recursion.up(steps, start, blocks, state.keep or self._reach(state)[0] == torch.inf)
         if state.keep:
             state.saved[self.index] = start, blocks.scales
         flat = steps.factors.shape[1:3]
-        exponents, slacks = blocks.bounds(
-            steps,
-            (self._by_step(raised).reshape(-1, *flat), exponent.view(flat)),
-            (self._by_step(loose.transpose(1, 2)).reshape(-1, *flat, 2), slack.transpose(1, 2).reshape(*flat, 2)),
-            (spread, gain),
-            lambda: torch.cat([start.unsqueeze(0), made]),
-        )
-        slacks = slacks.view(self.parallel, -1, 2).transpose(1, 2).to(state.dtype)
+
+        def rows(exponent: Tensor, slack: Tensor) -> Rows:
+            return Rows(*(t.reshape(*t.shape[:-2], *flat) for t in (exponent, slack[..., 0, :], slack[..., 1, :])))
+
+        of_factors = rows(self._by_step(raised), self._by_step(loose))
+        found = blocks.bounds(steps, rows(exponent, slack), of_factors, self._reach(state), lambda: _joined(start, made))
+        relative, absolute = (t.reshape(self.parallel, -1).to(state.dtype) for t in (found.relative, found.absolute))
         if made.dtype != state.dtype:
-            slacks[:, 1] += TINY[state.dtype]
-        self._put(state, made if state.keep else made[-1:], exponents.view(self.parallel, -1), slacks)
+            absolute = absolute + TINY[state.dtype]
+        slack = torch.stack([relative, absolute], 1)
+        self._put(state, made if state.keep else made[-1:], found.exponent.view(self.parallel, -1), slack)
 
     def _put(self, state: State, made: Tensor, exponent: Tensor, slack: Tensor | float) -> None:
         """Set the numbers of all steps, or of the last, and what readers need to know of the last."""
@@ -150,17 +146,24 @@ class ChainLayer(Layer):
         return [mask if a and not e else e for mask, e, a in zip(masks, every, some, strict=True)]
 
     def _up_logs(self, state: State, number: Tensor, exponent: Tensor, factors: Tensor, raised: Tensor) -> None:
-        matrices, by_step = self._matrices(state).unsqueeze(2), self._by_step(factors)
-        made, flags = [], self._flags(state)
+        total = exponent + self._by_step(raised).sum(0)
+        matrices, by_step, flags = self._matrices(state), self._by_step(factors), self._flags(state)
+        if not state.prepared.pure and all(flag is True for flag in flags):
+            if matrices.shape[1] == 1:
+                by_step = by_step.flatten(1, 2).unsqueeze(1)
+            made, more = recursion.largest(matrices, by_step, number.reshape(by_step.shape[1:]))
+            self._put(state, made, total + more.view(self.parallel, -1), 0.0)
+            return
+        matrices, found = matrices.unsqueeze(2), []
         for s in range(self.steps):
             terms = number.unsqueeze(-2) + matrices[s if len(matrices) > 1 else 0]
             number = reduce_logs(terms, -1, flags[s]) + by_step[s]
-            if s % REBASED == REBASED - 1 or s == self.steps - 1:
+            if s % recursion.REBASED == recursion.REBASED - 1 or s == self.steps - 1:
                 number, more = rebased(number)
-                exponent = exponent + more
+                total = total + more
             if state.keep or s == self.steps - 1:
-                made.append(number)
-        self._put(state, torch.stack(made), exponent + self._by_step(raised).sum(0), 0.0)
+                found.append(number)
+        self._put(state, torch.stack(found), total, 0.0)
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         last = flow[-self.parallel :]
@@ -172,7 +175,7 @@ class ChainLayer(Layer):
         numbers = state.of(self).reshape(self.steps, *start.shape).to(start.dtype)
         above = quotient(last.reshape(start.shape).to(start.dtype), numbers[-1])
         found, sums, first = recursion.down(steps, above, scales)
-        self._say(state, sums, torch.cat([start.unsqueeze(0), numbers[:-1]]), to)
+        self._say(state, sums, _joined(start, numbers[:-1]), to)
         below = found.mul_(numbers).reshape(self.count, -1, self.width)
         self.factors.scatter(below.to(state.dtype), flows)
         self.start.scatter((first * start).reshape(self.parallel, -1, self.width).to(state.dtype), flows)
@@ -277,3 +280,8 @@ class ChainLayer(Layer):
 
     def live_down(self, memory: int) -> int:
         return 4 * self.count * self.width
+
+
+def _joined(start: Tensor, numbers: Tensor) -> Tensor:
+    """The numbers before the first step, and after it."""
+    return torch.cat([start.unsqueeze(0), numbers])

@@ -12,7 +12,7 @@ from pcircuits.families.interface import Parameters
 from pcircuits.program.edges import Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
-from pcircuits.program.leaf_functions import Density
+from pcircuits.program.leaf_functions import Density, PartialMode
 from pcircuits.program.numbers import FAR, LOG2E, TINY, from_logs, rebased
 from pcircuits.program.plan import Columns, Node
 from pcircuits.program.state import Prepared, State
@@ -22,6 +22,9 @@ __all__ = ["LARGEST", "ConstantLayer", "InputLayer", "lost"]
 
 LARGEST = {torch.float32: 2.0**13, torch.float64: 2.0**31}
 """How large the base-2 logs of units may be before rounding hides how units differ: by 1e-3 in float32, 1e-7 in float64."""
+
+BESIDE = 3
+"""The rows of a table beside those of states: for what is missing, for what is impossible, and the mode."""
 
 WHOLE = 2.0**51
 """Up to here sums of exponents are exact integers."""
@@ -60,13 +63,13 @@ class InputLayer(Layer):
         """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
         if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
             return None
-        size = 16 * self.count * self.width * (self.family.states + 2)
+        size = 16 * self.count * self.width * (self.family.states + BESIDE)
         if self.chunked and 2 * size > prepared.memory:
             return None
         return "differentiable" if self.leaves.tabulated() else "kept" if prepared.kept else None
 
     def up(self, state: State) -> None:
-        if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:
+        if isinstance(state.leaf, Density | PartialMode) and self._table_of(state.prepared) is not None:
             self._look_up(state)
             return
         found = state.prepared.of(self)
@@ -111,11 +114,11 @@ class InputLayer(Layer):
         """The row of the table for each unit row and row of data, (R, B)."""
         assert isinstance(self.family, AbstractFinite)
         states = self.family.states
-        x, observed = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
+        x, observed, *wanted = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
         entry = torch.where((x >= 0) & (x < states), x, float(states + 1)).long()
-        entry = torch.where(observed, entry, states)
+        entry = torch.where(observed, entry, torch.where(wanted[0], states + 2, states) if wanted else states)
         rows = torch.arange(self.count, device=x.device) if self.leaves.place is None else self.leaves.place
-        return entry.add_((rows * (states + 2)).unsqueeze(1))
+        return entry.add_((rows * (states + BESIDE)).unsqueeze(1))
 
     def _look_up(self, state: State) -> None:
         """Rows of the table by the state observed."""
@@ -131,12 +134,13 @@ class InputLayer(Layer):
         state.put(self, found, exponent[entry], slack[entry].transpose(1, 2))
 
     def _filled(self, state: State) -> tuple[Tensor, Tensor]:
-        """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
+        """Base-2 logs for all states, then for what is missing, what is impossible, and the mode, (U·(S + 3), K)."""
         found = state.prepared.of(self)
         table = found["table"] if "table" in found else self.leaves.log_table(state.prepared)
         by_state = table.transpose(1, 2).to(state.dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
-        return rebased(torch.cat([by_state, missing, missing - torch.inf], 1).flatten(0, 1))
+        mode = by_state.amax(1, keepdim=True)
+        return rebased(torch.cat([by_state, missing, missing - torch.inf, mode], 1).flatten(0, 1))
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
         logs, exponent = self._filled(state)
@@ -168,9 +172,9 @@ class InputLayer(Layer):
                 entry = self._entries(state) if entry is None else entry
 
                 def by_unit(total: Tensor) -> Tensor:
-                    return total.view(stored, states + 2, -1)[:, :states].transpose(1, 2)
+                    return total.view(stored, states + BESIDE, -1)[:, :states].transpose(1, 2)
 
-                shape = (stored * (states + 2), self.width)
+                shape = (stored * (states + BESIDE), self.width)
                 gradients.add_rows(self, "table", shape, entry.flatten(), flow.reshape(-1, self.width), by_unit)
             return
         for begin, end in self._ranges(state):
