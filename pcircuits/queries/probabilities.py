@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -23,11 +23,22 @@ BLOCK = 2**20
 """How many probabilities of leaves are looked at at a time."""
 
 
-class _States(Flows):
+class _OfStates(Flows):
     """Σ_u flow_u · p_u(s) for chosen variables and each state, (B, V, S)."""
 
     def __init__(self, place: Tensor, total: Tensor) -> None:
         self.place, self.total = place, total
+
+    def tables(self, columns: Tensor, table: Callable[[], Tensor], place: Tensor | None, flow: Tensor) -> bool:
+        places = self.place[columns]
+        chosen = (places >= 0).nonzero().squeeze(1)
+        if len(chosen):
+            probs = table().to(flow.dtype).exp()
+            some = flow if len(chosen) == len(flow) else flow[chosen]
+            own = probs if len(probs) == 1 else probs[chosen if place is None else place[chosen]]
+            part = torch.matmul(some, own[0] if len(own) == 1 else own)
+            self.total[..., : part.shape[-1]].index_add_(1, places[chosen], part.transpose(0, 1))
+        return True
 
     def leaves(
         self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
@@ -96,7 +107,7 @@ def probabilities(given: Conditional, variables: Variable | Iterable[Variable]) 
     def answer(state: State, known: Evidence, roots: Tensor) -> Tensor:
         shape = (known.rows, len(columns), max(sizes, default=0))
         total = torch.zeros(shape, dtype=state.dtype, device=known.x.device)
-        given.program.down(state, given.flow(roots), _States(place, total))
+        given.program.down(state, given.flow(roots), _OfStates(place, total))
         observed = known.observed[:, columns]
         if bool(observed.any()):
             seen = torch.where(observed, known.x[:, columns], 0.0).long().unsqueeze(-1)

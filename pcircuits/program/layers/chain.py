@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -227,14 +228,14 @@ class ChainLayer(Layer):
         if len(batch) * self.steps * self.width**2 <= AT_ONCE:
             columns = self._decided_at_once(state, parallel, batch, visits.column, trace)
         else:
-            columns = [visits.column]
+            chosen = [visits.column]
             for s in reversed(range(self.steps)):
-                scores = self._before(state, s, parallel, batch) + self._log_weights(state, s, parallel, columns[-1])
-                columns.append(trace.selector.pick(scores))
-        after = torch.stack(columns[:-1]).flatten()
+                scores = self._before(state, s, parallel, batch) + self._log_weights(state, s, parallel, chosen[-1])
+                chosen.append(trace.selector.pick(scores))
+            columns = torch.stack(chosen)
         steps = torch.arange(self.steps - 1, -1, -1, device=batch.device).unsqueeze(1)
         read = (steps * self.parallel + parallel).flatten()
-        self.factors.route(visits.sample.repeat(self.steps), read, after, trace.visits)
+        self.factors.route(visits.sample.repeat(self.steps), read, columns[:-1].flatten(), trace.visits)
         self.start.route(visits.sample, parallel, columns[-1], trace.visits)
 
     def _before(self, state: State, s: int, parallel: Tensor, batch: Tensor) -> Tensor:
@@ -254,26 +255,25 @@ class ChainLayer(Layer):
 
     def _decided_at_once(
         self, state: State, parallel: Tensor, batch: Tensor, column: Tensor, trace: Trace
-    ) -> list[Tensor]:
-        """The columns after each step from the last on, and before the first: every sum decides, and few are asked."""
-        before = [self._before(state, 0, parallel, batch)]
-        if self.steps > 1:
-            inner = self._by_step(state.of(self))[:-1, parallel, batch].double()
-            before.append((inner if state.logs else torch.log2(inner)).flatten(0, 1))
-        below = torch.cat(before).view(self.steps, len(batch), 1, self.width)
-        weights = [self._log_weights(state, s, parallel, None) for s in range(self.steps if self._own_weights(state) else 1)]
+    ) -> Tensor:
+        """The columns after each step from the last on, and before the first, (n + 1, V).
+
+        All sums decide, also those that turn out not to be visited: with few visits that takes less time than step by step.
+        """
+        before = self._before(state, 0, parallel, batch).unsqueeze(0)
+        inner = self._by_step(state.of(self))[:-1, parallel, batch].double()
+        below = torch.cat([before, inner if state.logs else torch.log2(inner)]).unsqueeze(2)
+        tied = len(state.prepared.of(self)["weights"]) == 1
+        weights = [self._log_weights(state, s, parallel, None) for s in range(1 if tied else self.steps)]
         scores = below + torch.stack(weights)
         picked = trace.selector.pick(scores.reshape(-1, self.width)).clamp_max(self.width - 1)
-        table = picked.view(self.steps, len(batch), self.width).cpu().numpy()
-        at, everyone = column.cpu().numpy(), range(len(batch))
-        columns = [column]
-        for s in reversed(range(self.steps)):
-            at = table[s, everyone, at]
-            columns.append(torch.as_tensor(at, device=column.device))
-        return columns
-
-    def _own_weights(self, state: State) -> bool:
-        return len(state.prepared.of(self)["weights"]) > 1
+        table = picked.view(scores.shape[:-1]).cpu().numpy()
+        columns = np.empty((self.steps + 1, len(batch)), np.int64)
+        columns[0] = column.cpu().numpy()
+        everyone = np.arange(len(batch))
+        for number, of_step in enumerate(table[::-1]):
+            columns[number + 1] = of_step[everyone, columns[number]]
+        return torch.as_tensor(columns, device=column.device)
 
     def live(self) -> int:
         return 2 * self.count * self.width

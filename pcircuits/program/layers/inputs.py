@@ -155,6 +155,10 @@ class InputLayer(Layer):
         if to.gradients is not None:
             self._gradient(state, flow, to)
             return
+        if self._table_of(state.prepared) is not None:
+            place = self.leaves.place
+            if to.tables(self.columns[:, 0], lambda: self.leaves.log_table(state.prepared), place, flow):
+                return
         stored = self.leaves.stored(state.prepared)
         for begin, end in self._ranges(state):
             parameters = self.leaves.columns(state.prepared, stored, begin, end)

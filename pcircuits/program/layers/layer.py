@@ -100,6 +100,13 @@ class Flows:
     ) -> None:
         """Leaf units of rows r and factors a over columns (R, A, size), parameters (R, A, K, *event), flow (R, B, K)."""
 
+    def tables(self, columns: Tensor, table: Callable[[], Tensor], place: Tensor | None, flow: Tensor) -> bool:
+        """The same of units over the columns (R,) that look log-probabilities up in a table (U, K, S), row r in `place[r]`.
+
+        False where it is of no use: then `leaves` is called.
+        """
+        return False
+
     def edges(self, state: State, layer: Layer, begin: int, flows: Callable[[int], Tensor], rows: slice) -> None:
         """Flows into the inputs `begin`, `begin + 1`, ... of a layer's sums, (B, O, n), made when called for one of its rows.
 
