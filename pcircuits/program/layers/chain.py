@@ -121,12 +121,11 @@ class ChainLayer(Layer):
         """Set the numbers of all steps, or of the last, and what readers need to know of the last."""
         rows = state.leaf.rows
         numbers = made.to(state.dtype).reshape(-1, rows, self.width)
-        if len(numbers) < self.count:
-            whole = numbers.expand(self.count, -1, -1)
-            if self.parallel > 1:
-                whole = numbers.new_empty((self.count, rows, self.width))
-                whole[-self.parallel :] = numbers
-            numbers = whole
+        if len(numbers) == 1:
+            numbers = numbers.expand(self.count, -1, -1)
+        elif len(numbers) < self.count:
+            last, numbers = numbers, numbers.new_empty((self.count, rows, self.width))
+            numbers[-self.parallel :] = last
         if state.prepared.pure:
             inner = exponent.new_zeros((self.count - self.parallel, rows))
             state.put(self, numbers, torch.cat([inner, exponent]), slack)

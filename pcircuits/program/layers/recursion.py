@@ -168,17 +168,18 @@ def _products(steps: Steps, inside: bool) -> Tensor:
     found = current.new_empty((count, chains, rows, width, size if inside else 1, width))
     for s in range(size):
         current = _times(current, weights[s if len(weights) > 1 else 0].mT)
-        spread = current.view(count, chains, rows, width, width).mul_(factors[s].unsqueeze(-2))
+        spread = current.view(count, chains, rows, width, width) * factors[s].unsqueeze(-2)
+        current = spread.view(count, chains, rows * width, width)
         if inside or s == size - 1:
             found[..., s if inside else 0, :] = spread
     return found
 
 
 def _times(numbers: Tensor, matrices: Tensor) -> Tensor:
-    """(c, G, m, K) by (c or 1, G, K, O), new."""
+    """(c, G, m, K) by (c or 1, G, K, O), in one piece."""
     if len(matrices) == 1 and matrices.shape[1] == 1:
         return torch.mm(numbers.reshape(-1, numbers.shape[-1]), matrices[0, 0]).view(*numbers.shape[:-1], -1)
-    return torch.matmul(numbers, matrices)
+    return torch.matmul(numbers, matrices).contiguous()
 
 
 def down(steps: Steps, last: Tensor, scales: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -233,7 +234,7 @@ def _products_back(steps: Steps) -> Tensor:
     current = eye.expand(count, chains, rows, width, width)
     found = current.new_empty((count, chains, rows, width, size, width))
     for s in reversed(range(size)):
-        spread = (current * factors[s].unsqueeze(-2)).view(count, chains, rows * width, width)
+        spread = (current * factors[s].unsqueeze(-2)).reshape(count, chains, rows * width, width)
         current = _times(spread, weights[s if len(weights) > 1 else 0]).view(count, chains, rows, width, width)
         found[..., s, :] = current
     return found

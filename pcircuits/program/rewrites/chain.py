@@ -22,7 +22,8 @@ class _Link:
 
     product: int
     sums: int
-    below: int
+    below: int | None
+    """The node that the sums read, where they read all of it, and nothing else does: a step may be below this one."""
     place: Index
     """(R,): which factor of each row is the sum."""
 
@@ -35,8 +36,8 @@ class _Link:
 def chain(plan: Plan) -> Plan:
     """The plan in which runs u_s = e_s · (W_s u_{s−1}) of R rows each are one node.
 
-    All R rows of a product node must be read by a node of square dense sums, all of whose rows are read by the next
-    product node, and by nothing else. The node of a run has R rows for each step, from the lowest to the highest; where
+    All R rows of a product node must be read by a node of square dense sums, and by nothing else, and all rows of this
+    one by the next product node; the lowest sums may read any rows. The node of a run has R rows for each step, from the lowest to the highest; where
     e_s are several factors, a node of their products comes before it.
     """
     links = _links(plan)
@@ -45,44 +46,45 @@ def chain(plan: Plan) -> Plan:
     for number in reversed(range(len(plan.nodes))):
         if number in links and number not in used:
             run = [links[number]]
-            while run[-1].below in links and links[run[-1].below].alike(plan.nodes) == run[0].alike(plan.nodes):
-                run.append(links[run[-1].below])
+            while (below := links.get(run[-1].below)) is not None and below.alike(plan.nodes) == run[0].alike(plan.nodes):
+                run.append(below)
             used.update(link.product for link in run)
             if len(run) >= LEAST:
                 made[number] = run
     return _rewritten(plan, made) if made else plan
 
 
-def _links(plan: Plan) -> dict[int, _Link]:
+def _links(plan: Plan) -> dict[int | None, _Link]:
     """For each product node that can be a step, what is below it."""
     readers, owner = plan.readers(), plan.owners()
     good = np.zeros(plan.total_rows, bool)
     for node in plan.nodes:
         if node.kind == "sum" and node.edges()[0].columns is None and 1 < node.width == node.facts["inputs"]:
-            own = slice(node.first, node.first + node.count)
-            below = node.edges()[0].rows[:, 0]
-            good[own] = (readers[own] == 1) & (readers[below] == 1)
-    links = {}
+            good[node.first : node.first + node.count] = readers[node.first : node.first + node.count] == 1
+    links: dict[int | None, _Link] = {}
     for number, node in enumerate(plan.nodes):
         if node.kind == "product" and (edges := node.edges()[0]).columns is None and edges.rows.shape[1] > 1:
             for sums in reversed(np.unique(owner[edges.rows[good[edges.rows]]]).tolist()):
-                if (link := _link(plan.nodes, owner, good, number, sums)) is not None:
-                    links[number] = link
+                place = _place(plan.nodes, owner, good, number, sums)
+                if place is not None:
+                    links[number] = _Link(number, sums, _below(plan.nodes, owner, readers, sums), place)
                     break
     return links
 
 
-def _link(nodes: list[Node], owner: Index, good: NDArray[np.bool_], number: int, sums: int) -> _Link | None:
-    """The link between a product node and what is below a node of sums, where all of their rows take part."""
+def _place(nodes: list[Node], owner: Index, good: NDArray[np.bool_], number: int, sums: int) -> Index | None:
+    """Which factor of each row of a product node is in a node of sums, where each has one, and they are all of its rows."""
     rows = nodes[number].edges()[0].rows
     here = (owner[rows] == sums) & good[rows]
-    if nodes[sums].count != len(rows) or not (here.sum(1) == 1).all():
-        return None
+    return here.argmax(1) if nodes[sums].count == len(rows) and (here.sum(1) == 1).all() else None
+
+
+def _below(nodes: list[Node], owner: Index, readers: Index, sums: int) -> int | None:
+    """The node that a node of sums reads, where the sums read all of its rows, and nothing else reads them."""
     children = nodes[sums].edges()[0].rows[:, 0]
     below = int(owner[children[0]])
-    if nodes[below].count != len(rows) or not (owner[children] == below).all():
-        return None
-    return _Link(number, sums, below, here.argmax(1))
+    whole = nodes[below].count == len(children) and (owner[children] == below).all() and (readers[children] == 1).all()
+    return below if whole else None
 
 
 def _rewritten(plan: Plan, runs: dict[int, list[_Link]]) -> Plan:
