@@ -105,7 +105,9 @@ def _named(circuit: Circuit, given: Mapping[Variable, Unit | Units]) -> dict[Var
                 "give an array of circuit.sums that has one region, or circuit.unit(array, region)"
             )
         if label in circuit.column_of:
-            raise ScopeError(f"with_latents: {circuit!r} has a variable {label!r} already: give the latent another label")
+            raise ScopeError(
+                f"with_latents: {circuit!r} has a variable {label!r} already: give the latent another label"
+            )
         named[label] = unit
     return named
 

@@ -172,7 +172,9 @@ def _candidates(given: Conditional, leaf: PartialMode, flags: list[Maximise]) ->
     """The completions (B, D) that the maxima choose, and base-2 logs of the maxima, number and exponent, (2, B)."""
     program, roots = given.program, given.roots(leaf.rows)
     prepared = program.prepare(logs=True)
-    size = max(1, (program.rows_together(keep=True) or 4 * leaf.rows) // 4)
+    size = max(
+        1, (program.rows_together(keep=True) or 2 * leaf.rows) // (1 if program.like.dtype == torch.float64 else 2)
+    )
     parts, values = [], []
     for begin in range(0, leaf.rows, size):
         rows = slice(begin, min(begin + size, leaf.rows))
@@ -183,5 +185,6 @@ def _candidates(given: Conditional, leaf: PartialMode, flags: list[Maximise]) ->
         at = roots[rows].unsqueeze(1)
         values.append(torch.stack([found.logs.gather(1, at).squeeze(1), found.exponent.gather(1, at).squeeze(1)]))
         row_of = torch.arange(part.rows, device=part.x.device)
-        parts.append(program.choose(state, roots[rows], row_of, part.x, part.observed, Largest()))
+        settled = part.observed | ~part.wanted
+        parts.append(program.choose(state, roots[rows], row_of, part.x, settled, Largest()))
     return torch.cat(parts), torch.cat(values, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,9 @@ class Largest(Selector):
     def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
         largest = scores.argmax(-1)
         return largest if group is None else largest[group]
+
+    def pick_mode(self, modes: Callable[[], Tensor], unit: Tensor) -> Tensor:
+        return modes()[unit]
 
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         return family.mode(x, observed, parameters)

@@ -126,7 +126,9 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 256])
     arguments = parser.parse_args()
     settings = settings_of(arguments)
-    length, states, batches = (12, 3, [1, 4]) if settings.smoke else (arguments.length, arguments.states, arguments.batches)
+    length, states, batches = (
+        (12, 3, [1, 4]) if settings.smoke else (arguments.length, arguments.states, arguments.batches)
+    )
     report = Report.start("hmm", settings)
     circuit, table, agreed = hidden_markov(length, states), [], ""
     for batch in batches:

@@ -42,6 +42,7 @@ from tests.benchmarks.measure import (
 LEAF, DENSE, PRODUCT, MIX, OUTER = range(5)  # as in cirkit_peer.py
 ADAM = "one step of Adam"
 QUERIES = {"forward": "forward", "marginal": "marginal, a mask for each row", "forward_backward": "forward + backward"}
+CIRKIT = Path(__file__).with_name("cirkit_peer.py")
 
 
 class Ours:
@@ -74,9 +75,6 @@ class Ours:
 
     def _gradients(self) -> None:
         (-self.model.log_prob(self.x).mean()).backward()
-
-
-CIRKIT = Path(__file__).with_name("cirkit_peer.py")
 
 
 class Peer:

@@ -67,7 +67,9 @@ def left_to_right(length=40):
     )
 
 
-CIRCUITS = {make.__name__: make for make in (tied, own, several_factors, latents, side_by_side, unnormalised, left_to_right)}
+CIRCUITS = {
+    make.__name__: make for make in (tied, own, several_factors, latents, side_by_side, unnormalised, left_to_right)
+}
 
 
 def rows(circuit, count):
@@ -114,7 +116,9 @@ def kinds(model):
 def test_long_runs_become_one_layer(circuit):
     model = compiled(circuit)
     (layer,) = (layer for layer in model.program.layers if isinstance(layer, chain.ChainLayer))
-    assert layer.steps == (38 if layer.parallel > 1 else 39)  # the last products of two chains are one with their product
+    assert layer.steps == (
+        38 if layer.parallel > 1 else 39
+    )  # the last products of two chains are one with their product
     assert len(model.program.layers) <= 6
     assert len(compiled(circuit, rewrites=WITHOUT).program.layers) > 70
     alone = compiled(circuit, rewrites=("chain",)).program.layers
@@ -161,7 +165,10 @@ def test_values_means_and_posteriors(circuit):
 @pytest.mark.usefixtures("way")
 def test_gradients_are_those_of_the_circuit(circuit, raw_gradients):
     x = rows(circuit, 6)
-    found = [raw_gradients(model, model.log_prob(x).sum()) for model in (compiled(circuit), compiled(circuit, rewrites=WITHOUT))]
+    found = [
+        raw_gradients(model, model.log_prob(x).sum())
+        for model in (compiled(circuit), compiled(circuit, rewrites=WITHOUT))
+    ]
     assert found[0].keys() == found[1].keys()
     for key, gradient in found[0].items():
         close(gradient, found[1][key], 1e-10)
@@ -274,7 +281,9 @@ def test_best_paths(at_once, monkeypatch):
     wanted = torch.zeros(x.shape, dtype=torch.bool)
     wanted[:, 40:] = True
     for mask in (wanted[:1], wanted.clone().index_fill_(1, torch.arange(60, 80), False)):
-        one, other = (m.root(1).given(x).marginal_map(mask) for m in (compiled(circuit), compiled(circuit, rewrites=())))
+        one, other = (
+            m.root(1).given(x).marginal_map(mask) for m in (compiled(circuit), compiled(circuit, rewrites=()))
+        )
         close(one.log_prob, other.log_prob)
         assert torch.equal(one.assignment.nan_to_num(-1.0), other.assignment.nan_to_num(-1.0))
     ragged = wanted.clone()

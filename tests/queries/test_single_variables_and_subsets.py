@@ -98,7 +98,9 @@ def test_exact_where_a_wanted_or_a_given_variable_decides(named_case):
 @pytest.mark.errors
 def test_what_cannot_be_asked(named_case):
     model = named_case("scalar_graph").circuit.compile(dtype=torch.float64)
-    with pytest.raises(pc.CircuitError, match=r"probabilities is about variables of known numbers of states, and \['c'\]"):
+    with pytest.raises(
+        pc.CircuitError, match=r"probabilities is about variables of known numbers of states, and \['c'\]"
+    ):
         model.probabilities(["a", "c"])
     with pytest.raises(pc.ScopeError, match=r"probabilities.*no variables \['d'\]"):
         model.probabilities("d")

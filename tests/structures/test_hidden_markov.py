@@ -161,7 +161,9 @@ def test_steps_share_their_parameters(circuit, rows):
     assert len(list(trained.parameters())) == 3
     first, between, emission = numbers(trained)
     want = [math.log(forward(first, between, emitted(emission, row)).sum(1)[-1]) for row in rows.tolist()]
-    assert torch.allclose(model.log_prob(rows).detach(), torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(
+        model.log_prob(rows).detach(), torch.tensor(want, dtype=torch.float64), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_a_model_that_is_not_homogeneous_has_parameters_of_each_step():

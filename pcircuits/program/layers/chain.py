@@ -110,7 +110,9 @@ class ChainLayer(Layer):
             return Rows(*(t.reshape(*t.shape[:-2], *flat) for t in (exponent, slack[..., 0, :], slack[..., 1, :])))
 
         of_factors = rows(self._by_step(raised), self._by_step(loose))
-        found = blocks.bounds(steps, rows(exponent, slack), of_factors, self._reach(state), lambda: _joined(start, made))
+        found = blocks.bounds(
+            steps, rows(exponent, slack), of_factors, self._reach(state), lambda: _joined(start, made)
+        )
         relative, absolute = (t.reshape(self.parallel, -1).to(state.dtype) for t in (found.relative, found.absolute))
         if made.dtype != state.dtype:
             absolute = absolute + TINY[state.dtype]
@@ -227,44 +229,44 @@ class ChainLayer(Layer):
         if len(batch) * self.steps * self.width**2 <= AT_ONCE:
             columns = self._decided_at_once(state, parallel, batch, visits.column, trace)
         else:
-            chosen = [visits.column]
-            for s in reversed(range(self.steps)):
-                scores = self._before(state, s, parallel, batch) + self._log_weights(state, s, parallel, chosen[-1])
-                chosen.append(trace.selector.pick(scores))
-            columns = torch.stack(chosen)
+            columns = self._decided_in_turn(state, parallel, batch, visits.column, trace)
         steps = torch.arange(self.steps - 1, -1, -1, device=batch.device).unsqueeze(1)
         read = (steps * self.parallel + parallel).flatten()
         self.factors.route(visits.sample.repeat(self.steps), read, columns[:-1].flatten(), trace.visits)
         self.start.route(visits.sample, parallel, columns[-1], trace.visits)
 
-    def _before(self, state: State, s: int, parallel: Tensor, batch: Tensor) -> Tensor:
-        """Base-2 logs of what visited sums of a step read, (V, K), but for what a row has in common."""
-        if s == 0:
-            return self.start.logs_at(state, parallel, batch)
-        numbers = state.of(self)[(s - 1) * self.parallel + parallel, batch].double()
-        return numbers if state.logs else torch.log2(numbers)
+    def _decided_in_turn(self, state: State, parallel: Tensor, batch: Tensor, column: Tensor, trace: Trace) -> Tensor:
+        """The columns after each step from the last on, and before the first, (n + 1, V)."""
+        own, columns = self._by_step(state.of(self)), [column]
+        together = 8 * self.steps * len(batch) * self.width <= state.memory // 4
+        read = self._logs(state, own[:-1, parallel, batch]).unbind(0) if together else None
+        tables = self._by_step(self._logs(state, self.weights.of_rows(state.prepared.of(self)["weights"])))
+        one = tables.shape[1] == 1
+        for s in reversed(range(self.steps)):
+            table = tables[s if len(tables) > 1 else 0]
+            weights = table[0].index_select(0, columns[-1]) if one else table[parallel, columns[-1]]
+            if s == 0:
+                below = self.start.logs_at(state, parallel, batch)
+            else:
+                below = self._logs(state, own[s - 1, parallel, batch]) if read is None else read[s - 1]
+            columns.append(trace.selector.pick(below + weights))
+        return torch.stack(columns)
 
-    def _log_weights(self, state: State, s: int, parallel: Tensor, column: Tensor | None) -> Tensor:
-        """Base-2 logs of the weights of visited sums of a step, (V, K); of all outputs, (V, O, K), without columns."""
-        weights, place = state.prepared.of(self)["weights"], self.weights.view.place
-        row = s * self.parallel + parallel
-        row = torch.zeros_like(row) if len(weights) == 1 else row if place is None else place[row]
-        found = weights[row] if column is None else weights[row, column]
-        return found if state.logs else torch.log2(found.double())
+    @staticmethod
+    def _logs(state: State, numbers: Tensor) -> Tensor:
+        """Base-2 logs of numbers of the pass, in float64."""
+        return numbers.double() if state.logs else torch.log2(numbers.double())
 
-    def _decided_at_once(
-        self, state: State, parallel: Tensor, batch: Tensor, column: Tensor, trace: Trace
-    ) -> Tensor:
+    def _decided_at_once(self, state: State, parallel: Tensor, batch: Tensor, column: Tensor, trace: Trace) -> Tensor:
         """The columns after each step from the last on, and before the first, (n + 1, V).
 
         All sums decide, also those that turn out not to be visited: with few visits that takes less time than step by step.
         """
-        before = self._before(state, 0, parallel, batch).unsqueeze(0)
-        inner = self._by_step(state.of(self))[:-1, parallel, batch].double()
-        below = torch.cat([before, inner if state.logs else torch.log2(inner)]).unsqueeze(2)
-        tied = len(state.prepared.of(self)["weights"]) == 1
-        weights = [self._log_weights(state, s, parallel, None) for s in range(1 if tied else self.steps)]
-        scores = below + torch.stack(weights)
+        first = self.start.logs_at(state, parallel, batch).unsqueeze(0)
+        inner = self._logs(state, self._by_step(state.of(self))[:-1, parallel, batch])
+        tables = self._by_step(self._logs(state, self.weights.of_rows(state.prepared.of(self)["weights"])))
+        weights = tables if tables.shape[1] == 1 else tables[:, parallel]
+        scores = torch.cat([first, inner]).unsqueeze(2) + weights
         picked = trace.selector.pick(scores.reshape(-1, self.width)).clamp_max(self.width - 1)
         table = picked.view(scores.shape[:-1]).cpu().numpy()
         columns = np.empty((self.steps + 1, len(batch)), np.int64)

@@ -193,9 +193,16 @@ class InputLayer(Layer):
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
         columns = self.columns[visits.row]
+        missing = ~trace.observed[visits.sample.unsqueeze(1), columns].all(1)
+        if not bool(missing.all()):  # what was observed needs no choice
+            visits, columns = visits.where(missing), columns[missing]
+        if not len(visits.sample):
+            return
         if isinstance(self.family, AbstractFinite) and self.leaves.source is None and self._small(state):
             unit = visits.row * self.width + visits.column
-            states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
+            states = trace.selector.pick_mode(lambda: self._modes(state), unit)
+            if states is None:
+                states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
             if states is not None:
                 trace.write_states(visits.sample, columns[:, 0], states)
                 return
@@ -205,6 +212,16 @@ class InputLayer(Layer):
         states = self.family.states
         assert states is not None
         return state.prepared.kept and 2 * 8 * self.count * self.width * (states + 1) <= state.memory
+
+    def _modes(self, state: State) -> Tensor:
+        """The most probable state of each unit, (R·K,)."""
+
+        def made() -> Tensor:
+            modes = self.leaves.log_table(state.prepared).argmax(-1)
+            rows = modes if self.leaves.place is None else modes.index_select(0, self.leaves.place)
+            return rows.expand(self.count, self.width).reshape(-1)
+
+        return state.prepared.ready(self, "modes", made)
 
     def _cumulative(self, state: State) -> Tensor:
         """The cumulative probabilities of each unit's states, (R·K, S)."""

@@ -132,6 +132,10 @@ class Selector(ABC):
         """For visits (V,) of units whose states have cumulative probabilities (U, S), a state each; or None: settle them."""
         return None
 
+    def pick_mode(self, modes: Callable[[], Tensor], unit: Tensor) -> Tensor | None:
+        """Likewise for units whose most probable states are known, (U,)."""
+        return None
+
     def pick_grouped(self, scores: Callable[[Tensor], Tensor], groups: int, group: Tensor, at_once: int) -> Tensor:
         """As `pick_within`, with the scores of some groups made when they are needed, at most `at_once` together."""
         if groups <= at_once:

@@ -210,10 +210,14 @@ def down(steps: Steps, last: Tensor, scales: list[Tensor]) -> tuple[Tensor, Tens
     if whole:
         products, of_blocks = _products_back(steps), torch.stack(scales[:whole])
         raw = made[done - 1] * of_blocks[-1].unsqueeze(-1)
-        back = products[..., 0, :].flip(0)  # from the last block to the first, each times the scale of the one before it
+        back = products[..., 0, :].flip(
+            0
+        )  # from the last block to the first, each times the scale of the one before it
         back = torch.cat([back[:-1] * of_blocks[:-1].flip(0)[..., None, None], back[-1:]])
         matrices, exponent, _ = _prefixes(back, True)
-        reached = torch.matmul(raw.unsqueeze(-2), matrices).squeeze(-2) * torch.exp2(exponent).to(raw.dtype).unsqueeze(-1)
+        reached = torch.matmul(raw.unsqueeze(-2), matrices).squeeze(-2) * torch.exp2(exponent).to(raw.dtype).unsqueeze(
+            -1
+        )
         first = reached[-1]
         scaled = torch.cat([raw.unsqueeze(0), reached[:-1]]).flip(0)  # at the end of each block, times its scale
         inside = torch.matmul(scaled.unsqueeze(-2), products.flatten(-2)).unflatten(-1, (size, -1)).squeeze(-3)

@@ -46,7 +46,9 @@ def chain(plan: Plan) -> Plan:
     for number in reversed(range(len(plan.nodes))):
         if number in links and number not in used:
             run = [links[number]]
-            while (below := links.get(run[-1].below)) is not None and below.alike(plan.nodes) == run[0].alike(plan.nodes):
+            while (below := links.get(run[-1].below)) is not None and below.alike(plan.nodes) == run[0].alike(
+                plan.nodes
+            ):
                 run.append(below)
             used.update(link.product for link in run)
             if len(run) >= LEAST:
