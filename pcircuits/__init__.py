@@ -8,6 +8,7 @@ from pcircuits._version import __version__
 from pcircuits.circuit import leaves as _leaves
 from pcircuits.circuit.algebra import concat, mixture
 from pcircuits.circuit.circuit import Circuit, Unit
+from pcircuits.circuit.latents import latents_of, with_latents
 from pcircuits.circuit.leaves import (
     Bernoulli,
     Categorical,
@@ -19,7 +20,6 @@ from pcircuits.circuit.leaves import (
     Poisson,
     inputs,
 )
-from pcircuits.circuit.latents import latents_of, with_latents
 from pcircuits.circuit.marginal import marginalize
 from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring

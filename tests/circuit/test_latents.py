@@ -71,7 +71,7 @@ def test_ties_and_sharing_are_kept():
 def test_what_cannot_be_a_latent():
     circuit = layered()
     array = circuit.sums[0]
-    with pytest.raises(pc.CircuitError, match="'z' stands for Sum.2, 2., which is not a region of dense sums"):
+    with pytest.raises(pc.CircuitError, match=r"'z' stands for Sum.2, 2., which is not a region of dense sums"):
         pc.with_latents(circuit, {"z": array})
     with pytest.raises(pc.CircuitError, match="'z' stands for Product"):
         pc.with_latents(circuit, {"z": circuit.products[0]})
@@ -81,5 +81,5 @@ def test_what_cannot_be_a_latent():
         pc.with_latents(circuit, {"a": circuit.root, "b": circuit.root})
     leaves = pc.Bernoulli("x", [0.2, 0.8])
     uneven = pc.Circuit(0.5 * leaves.sum([0.5, 0.5]) + 0.5 * pc.Bernoulli("x", 0.5))
-    with pytest.raises(pc.PropertyError, match="with_latents.*have latents that the other inputs lack"):
+    with pytest.raises(pc.PropertyError, match=r"with_latents.*have latents that the other inputs lack"):
         pc.with_latents(uneven)

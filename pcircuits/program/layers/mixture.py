@@ -15,7 +15,7 @@ from pcircuits.program.layers.pairs import PAIR_BYTES
 from pcircuits.program.layers.sums import Weights, outputs_of, reduce_logs
 from pcircuits.program.numbers import LOG2E, TINY, TOLERANCE, from_logs
 from pcircuits.program.plan import Node, Owned
-from pcircuits.program.state import Maximise, Prepared, State
+from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Store
 
 __all__ = ["MixtureLayer"]
