@@ -41,7 +41,8 @@ class Visits:
 class Locations:
     """For each row of a program, the layer that computes it and its place there; for each layer, what readers need.
 
-    `sole` says that each of a layer's rows is read as a whole, and once (of a chain, each of the highest step); `by_unit` that single units of it are read;
+    `sole` says that each of a layer's rows is read as a whole, and once (of a chain, each of the highest step);
+    `by_unit` that single units of it are read;
     `logs` and `normal`, filled while layers are made, that its numbers are logarithms in every pass, and that scaled
     numbers of a row add up to a number near 1.
     """

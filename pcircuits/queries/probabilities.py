@@ -12,7 +12,7 @@ from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.parameters import Sourced
-from pcircuits.program.layers.layer import Flows
+from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
 from pcircuits.scope import OPEN_ENDED, Variable, as_labels
@@ -41,9 +41,9 @@ class _OfStates(Flows):
         return True
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
-        if family.size > 1:
+        if own.family.size > 1:
             return
         for factor in range(columns.shape[1]):
             places = self.place[columns[:, factor, 0]]
@@ -51,7 +51,7 @@ class _OfStates(Flows):
             size = max(1, BLOCK // (flow.shape[-1] * self.total.shape[-1]))
             for some in torch.split(chosen, size):
                 of_units = {name: _rows(value, some, factor) for name, value in parameters.items()}
-                self._add(family, places[some], of_units, flow if len(some) == len(flow) else flow[some])
+                self._add(own.family, places[some], of_units, flow if len(some) == len(flow) else flow[some])
 
     def _add(self, family: AbstractFamily, places: Tensor, parameters: Parameters, flow: Tensor) -> None:
         """Units of some regions, parameters (r, K, 1, *event) and flow (r, B, K)."""

@@ -12,8 +12,7 @@ from pcircuits.errors import ParameterError
 from pcircuits.families.fields import integer
 from pcircuits.parameters import Parameter, Sourced, as_parameter, simplex
 from pcircuits.scope import Variable
-from pcircuits.structures.layered import check_leaves
-from pcircuits.structures.leaves import Leaves
+from pcircuits.structures.leaves import Leaves, check_leaves
 from pcircuits.structures.weights import RandomSimplices
 
 __all__ = ["hidden_markov"]

@@ -9,17 +9,14 @@ import torch
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Mix, Units, Wiring
-from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.families.fields import integer
-from pcircuits.scope import Variable
 from pcircuits.structures.arrangement import Shelf, arrange
 from pcircuits.structures.layers import CP, AbstractLayer
-from pcircuits.structures.leaves import Leaves
+from pcircuits.structures.leaves import Leaves, check_leaves
 from pcircuits.structures.region_graph import RegionGraph
-from pcircuits.structures.validation import shown
 from pcircuits.structures.weights import RandomSimplices
 
-__all__ = ["check_leaves", "layered"]
+__all__ = ["layered"]
 
 _CP = CP()
 
@@ -103,19 +100,6 @@ def _leaf_units(
         return units
     ends = np.cumsum([len(scope) for scope in scopes]).tolist()
     return units.prod([range(end - len(scope), end) for end, scope in zip(ends, scopes, strict=True)])
-
-
-def check_leaves(units: object, labels: Sequence[Variable], width: int) -> None:
-    """Raise unless the units are (R, K), with region r over `labels[r]`."""
-    if not isinstance(units, Units) or units.shape != (len(labels), width):
-        raise CircuitError(f"`leaves` was asked for {(len(labels), width)} units and made {units!r}")
-    made = Circuit(units.prod())
-    for label, scope in zip(labels, made.region_scopes(units), strict=True):
-        if made.labels(scope) != {label}:
-            raise ScopeError(
-                f"`leaves` was asked for units over {label!r} and made units over {shown(made.labels(scope))}: "
-                "region r is over `variables[r]`"
-            )
 
 
 class _Uses:

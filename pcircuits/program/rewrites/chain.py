@@ -37,8 +37,8 @@ def chain(plan: Plan) -> Plan:
     """The plan in which runs u_s = e_s · (W_s u_{s−1}) of R rows each are one node.
 
     All R rows of a product node must be read by a node of square dense sums, and by nothing else, and all rows of this
-    one by the next product node; the lowest sums may read any rows. The node of a run has R rows for each step, from the lowest to the highest; where
-    e_s are several factors, a node of their products comes before it.
+    one by the next product node; the lowest sums may read any rows. The node of a run has R rows for each step, from the
+    lowest to the highest; where e_s are several factors, a node of their products comes before it.
     """
     links = _links(plan)
     used: set[int] = set()
