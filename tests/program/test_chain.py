@@ -7,6 +7,7 @@ import torch
 
 import pcircuits as pc
 from pcircuits import structures as st
+from pcircuits.program.counts import Tally, expected_counts
 from pcircuits.program.layers import chain, recursion
 from pcircuits.testing.chi_square import chi_square
 
@@ -116,13 +117,12 @@ def kinds(model):
 def test_long_runs_become_one_layer(circuit):
     model = compiled(circuit)
     (layer,) = (layer for layer in model.program.layers if isinstance(layer, chain.ChainLayer))
-    assert layer.steps == (
-        38 if layer.parallel > 1 else 39
-    )  # the last products of two chains are one with their product
+    # The last products of two chains become one with the product of both.
+    assert layer.steps == (38 if layer.parallel > 1 else 39)
     assert len(model.program.layers) <= 6
     assert len(compiled(circuit, rewrites=WITHOUT).program.layers) > 70
     alone = compiled(circuit, rewrites=("chain",)).program.layers
-    nested = layer.parallel > 1 or "z0" in circuit.variables  # what only folding, or merging, makes steps of
+    nested = "z0" in circuit.variables  # products of products, which only merging makes steps of
     assert sum(isinstance(layer, chain.ChainLayer) for layer in alone) == (0 if nested else 1)
 
 
@@ -172,6 +172,27 @@ def test_gradients_are_those_of_the_circuit(circuit, raw_gradients):
     assert found[0].keys() == found[1].keys()
     for key, gradient in found[0].items():
         close(gradient, found[1][key], 1e-10)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("name", ["tied", "own", "side_by_side", "left_to_right"])
+def test_expected_counts(name):
+    """What expectation-maximisation counts, in scaled numbers and in logarithms (impossible or far rows)."""
+    circuit = CIRCUITS[name]()
+    x = rows(circuit, 5)
+    if name == "own":
+        x[4, 3] = 1e4
+    found = []
+    for rewrites in (None, WITHOUT):
+        model = compiled(circuit, rewrites=rewrites)
+        tally = Tally(model.program)
+        counts, _ = expected_counts(tally, x.nan_to_num(0.0), ~x.isnan())
+        total = {name: value for name, value in counts.tensors.items() if " " in name}
+        by_size = sorted(float(value.sum()) for value in counts.tensors.values())
+        found.append((torch.tensor(by_size, dtype=torch.float64), total))
+    close(found[0][0], found[1][0], 1e-9)
+    for key, value in found[0][1].items():
+        close(value.sum(0), found[1][1][key].sum(0), 1e-9)
 
 
 @pytest.mark.usefixtures("way")
