@@ -151,6 +151,10 @@ class _Sums:
                 flags.append(len(here) > 0 and bool(own.all()))
                 continue
             mask = torch.ones((layer.count, own.shape[1], layer.width), dtype=torch.bool, device=largest.device)
+            if all(self.arrays[n][0].width == layer.width for n in here.tolist()):
+                mask[torch.as_tensor(places[here, 1], device=mask.device)] = own.unsqueeze(-1)
+                flags.append(mask[:, 0] if own.shape[1] == 1 else mask)
+                continue
             for (_, row, column), n, flag in zip(places[here].tolist(), here.tolist(), own, strict=True):
                 mask[row, :, column : column + self.arrays[n][0].width] = flag.unsqueeze(1)
             flags.append(mask[:, 0] if own.shape[1] == 1 else mask)

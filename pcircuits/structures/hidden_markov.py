@@ -109,7 +109,11 @@ def _transitions(
             f"transitions of a hidden Markov model have shape {tuple(made.shape)}; {length} steps need {shape} or "
             f"{(length - 1, *shape)}"
         )
-    return [made.selected(lambda value, t=t: value if value.ndim == 2 else value[t]) for t in range(length - 1)]
+
+    def of_step(t: int) -> Parameter:
+        return made.selected(lambda value: value if value.ndim == 2 else value[t])
+
+    return [of_step(t) for t in range(length - 1)]
 
 
 def _own_emissions(

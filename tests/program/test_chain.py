@@ -261,6 +261,25 @@ def test_impossible_rows_are_exactly_zero_and_have_no_gradient():
     assert all(not bool(p.grad.any()) for p in model.parameters() if p.grad is not None)
 
 
+@pytest.mark.usefixtures("way")
+def test_impossible_rows_beside_possible_ones():
+    """A letter that no state emits, under weights without a zero; gradients are those of the other rows."""
+
+    def leaves(variables, width, generator):
+        return pc.Categorical(variables, [[[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]]])
+
+    circuit = st.hidden_markov(40, 2, leaves, generator=seeded(21))
+    model = compiled(circuit)
+    x = torch.randint(2, (3, 40), generator=seeded(22)).double()
+    alone = torch.autograd.grad(model.log_prob(x[[0, 2]]).sum(), list(model.parameters()))
+    x[1, 17] = 2.0
+    values = model.log_prob(x)
+    assert values[1].item() == -math.inf
+    assert bool(values[[0, 2]].isfinite().all())
+    for one, other in zip(torch.autograd.grad(values.sum(), list(model.parameters())), alone, strict=True):
+        close(one, other)
+
+
 def test_weights_of_zero_need_no_logarithms(monkeypatch):
     """Where no number comes near the smallest, long chains with zeros among their weights have bounds as any other."""
     circuit = left_to_right(300)

@@ -14,7 +14,7 @@ from pcircuits.program.layers.bounds import Blocks, Rows
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.recursion import Steps
 from pcircuits.program.layers.sums import Weights, quotient, reduce_logs
-from pcircuits.program.numbers import TINY, rebased, rescaled
+from pcircuits.program.numbers import TINY, rebased, rescaled, unflatten
 from pcircuits.program.plan import Edges, Node
 from pcircuits.program.state import Maximise, Prepared, State
 
@@ -54,7 +54,7 @@ class ChainLayer(Layer):
 
     def _by_step(self, values: Tensor) -> Tensor:
         """(N or 1, ...) as (n or 1, R or 1, ...)."""
-        return values.unsqueeze(0) if len(values) == 1 else values.unflatten(0, (self.steps, self.parallel))
+        return values.unsqueeze(0) if len(values) == 1 else unflatten(values, 0, (self.steps, self.parallel))
 
     def _matrices(self, state: State) -> Tensor:
         """The weights by steps, (n or 1, R or 1, O, K)."""
@@ -85,8 +85,8 @@ class ChainLayer(Layer):
             made = made.flatten(1, 2).unsqueeze(1)
         bounded = self._reach(state)[0] < torch.inf
         side_by_side = bounded and recursion.suits(made)
-        wide = (lambda t: t.double()) if side_by_side or not bounded else (lambda t: t)
-        return Steps(wide(weights), wide(made), side_by_side)
+        dtype = torch.float64 if side_by_side or not bounded else state.dtype
+        return Steps(weights.to(dtype), made.to(dtype), side_by_side)
 
     def up(self, state: State) -> None:
         number, exponent, slack = self.start.gather(state)
@@ -126,8 +126,8 @@ class ChainLayer(Layer):
         if len(numbers) == 1:
             numbers = numbers.expand(self.count, -1, -1)
         elif len(numbers) < self.count:
-            last, numbers = numbers, numbers.new_empty((self.count, rows, self.width))
-            numbers[-self.parallel :] = last
+            highest, numbers = numbers, numbers.new_empty((self.count, rows, self.width))
+            numbers[-self.parallel :] = highest
         if state.prepared.pure:
             inner = exponent.new_zeros((self.count - self.parallel, rows))
             state.put(self, numbers, torch.cat([inner, exponent]), slack)
@@ -208,7 +208,7 @@ class ChainLayer(Layer):
             """The shares of the inputs in the sums of a step, (R, B, O, K)."""
             terms = (numbers[s - 1] if s else start).unsqueeze(-2) + matrices[s if len(matrices) > 1 else 0]
             top = terms.amax(-1, keepdim=True)
-            made = torch.exp2(terms - torch.where(torch.isfinite(top), top, 0.0))
+            made: Tensor = torch.exp2(terms - torch.where(torch.isfinite(top), top, 0.0))
             return made / made.sum(-1, keepdim=True).clamp_min(torch.finfo(made.dtype).tiny)
 
         found = [flow]

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pcircuits.program.numbers import power_of_two
+from pcircuits.program.numbers import power_of_two, unflatten
 
 __all__ = ["REBASED", "Steps", "down", "largest", "suits", "up"]
 
@@ -76,7 +76,7 @@ class Steps:
         size, count = self.block, self.count // self.block
 
         def cut(values: Tensor) -> Tensor:
-            return values[: size * count].unflatten(0, (count, size)).transpose(0, 1)
+            return unflatten(values[: size * count], 0, (count, size)).transpose(0, 1)
 
         return self.weights.unsqueeze(0) if len(self.weights) == 1 else cut(self.weights), cut(self.factors)
 
@@ -97,8 +97,7 @@ def up(steps: Steps, start: Tensor, rescale: Rescale, keep: bool) -> Tensor:
     if done:
         number, before = _ends(steps, start, rescale, keep)
         if keep:
-            inside = torch.matmul(before[0].unsqueeze(-2), before[1].flatten(-2)).unflatten(-1, (size, -1)).squeeze(-3)
-            made[:done].unflatten(0, (-1, size)).copy_(inside.movedim(-2, 1))
+            unflatten(made[:done], 0, (-1, size)).copy_(_inside(*before, size))
             made[size - 1 : done : size] = number
         number = number[-1]
     matrices = [matrix.mT for matrix in steps.matrices(done)]
@@ -125,6 +124,12 @@ def _ends(steps: Steps, start: Tensor, rescale: Rescale, keep: bool) -> tuple[Te
     raw = torch.matmul(start.unsqueeze(-2), matrices).squeeze(-2)
     number = rescale.after(raw, exponent, scales)
     return number, (torch.cat([start.unsqueeze(0), number[:-1]]), products)
+
+
+def _inside(numbers: Tensor, products: Tensor, size: int) -> Tensor:
+    """What the products of blocks, (c, G, B, K, L, K), make of numbers (c, G, B, K) at one end of each: (c, L, G, B, K)."""
+    found = torch.matmul(numbers.unsqueeze(-2), products.flatten(-2)).squeeze(-2)
+    return unflatten(found, -1, (size, -1)).movedim(-2, 1)
 
 
 def _prefixes(matrices: Tensor, every: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -210,20 +215,17 @@ def down(steps: Steps, last: Tensor, scales: list[Tensor]) -> tuple[Tensor, Tens
     if whole:
         products, of_blocks = _products_back(steps), torch.stack(scales[:whole])
         raw = made[done - 1] * of_blocks[-1].unsqueeze(-1)
-        back = products[..., 0, :].flip(
-            0
-        )  # from the last block to the first, each times the scale of the one before it
+        # From the last block to the first, each times the scale of the one before it.
+        back = products[..., 0, :].flip(0)
         back = torch.cat([back[:-1] * of_blocks[:-1].flip(0)[..., None, None], back[-1:]])
-        matrices, exponent, _ = _prefixes(back, True)
-        reached = torch.matmul(raw.unsqueeze(-2), matrices).squeeze(-2) * torch.exp2(exponent).to(raw.dtype).unsqueeze(
-            -1
-        )
+        joined, exponent, _ = _prefixes(back, True)
+        reached = torch.matmul(raw.unsqueeze(-2), joined).squeeze(-2) * torch.exp2(exponent).unsqueeze(-1)
         first = reached[-1]
         scaled = torch.cat([raw.unsqueeze(0), reached[:-1]]).flip(0)  # at the end of each block, times its scale
-        inside = torch.matmul(scaled.unsqueeze(-2), products.flatten(-2)).unflatten(-1, (size, -1)).squeeze(-3)
-        by_block = made[:done].unflatten(0, (whole, size))
-        by_block[:, :-1] = inside[..., 1:, :].movedim(-2, 1)
-        by_block[:-1, -1] = inside[1:, ..., 0, :]
+        inside = _inside(scaled, products, size)
+        by_block = unflatten(made[:done], 0, (whole, size))
+        by_block[:, :-1] = inside[:, 1:]
+        by_block[:-1, -1] = inside[1:, 0]
         part = sums[:done]
         torch.mul(made[:done], steps.factors[:done], out=part)
         part[size - 1 :: size].mul_(of_blocks.unsqueeze(-1))
