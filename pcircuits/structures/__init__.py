@@ -12,6 +12,7 @@ from pcircuits.structures.fitted_leaves import (
     by_states,
     fitted_leaves,
 )
+from pcircuits.structures.hidden_markov import hidden_markov
 from pcircuits.structures.hidden_tree import hidden_tree
 from pcircuits.structures.information import (
     GaussianInformation,
@@ -70,6 +71,7 @@ __all__ = [
     "discretized_normal_leaves",
     "factorised",
     "fitted_leaves",
+    "hidden_markov",
     "hidden_tree",
     "indicator_leaves",
     "layered",
