@@ -96,14 +96,14 @@ class SourcedWeights(Parameter):
         return made.reshape(self._shape)
 
     @property
-    def value(self) -> Tensor:  # type: ignore[override]
+    def value(self) -> Tensor:
         """The weights that the source makes now."""
         log = self.log_value
         assert log is not None
         return log.exp()
 
     @property
-    def log_value(self) -> Tensor | None:  # type: ignore[override]
+    def log_value(self) -> Tensor | None:
         """Their logarithms in float64, of a simplex normalised over its last axis."""
         with torch.no_grad():
             log = self.logs_from(self.sourced.source).to(torch.float64)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pcircuits.circuit.selected_regions import SelectedRegions
 from pcircuits.errors import FileFormatError
-from pcircuits.io.types import Types
+from pcircuits.io.types import Types, source_name
 
 __all__ = ["SavableSource", "SourceReader", "SourceWriter"]
 
@@ -73,7 +73,7 @@ class SourceWriter:
         return {"of": whole, "regions": name}
 
     def _entry(self, source: nn.Module) -> dict[str, Any]:
-        name = type(source).__qualname__
+        name = source_name(source)
         if not isinstance(source, SavableSource):
             raise FileFormatError(
                 f"the source {name} cannot be saved: give it to_config() -> dict and the classmethod "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pcircuits.circuit.units import Outer, Product, Units
-from pcircuits.structures.weights import RandomSimplices
+from pcircuits.structures.weights import Weights
 
 __all__ = ["CP", "AbstractLayer", "Tucker"]
 
@@ -16,14 +16,14 @@ class AbstractLayer(ABC):
     """A kind of layer. The parts of many partitions are joined at once, a region of the arrays for each partition."""
 
     @abstractmethod
-    def read(self, units: Units, width: int, weights: RandomSimplices) -> Units:
+    def read(self, units: Units, width: int, weights: Weights) -> Units:
         """What units (R, K) give to one of the partitions that their regions are parts of, (R, K').
 
         Called once for every use of a region, so that uses can have parameters of their own.
         """
 
     @abstractmethod
-    def join(self, parts: Sequence[Units], width: int, weights: RandomSimplices) -> Units:
+    def join(self, parts: Sequence[Units], width: int, weights: Weights) -> Units:
         """The units (P, width) of P partitions from their first parts, second parts, ..., (P, K') each."""
 
 
@@ -40,10 +40,10 @@ class CP(AbstractLayer):
     CP()
     """
 
-    def read(self, units: Units, width: int, weights: RandomSimplices) -> Units:
+    def read(self, units: Units, width: int, weights: Weights) -> Units:
         return units.sum(weights(units.regions, width, units.width))
 
-    def join(self, parts: Sequence[Units], width: int, weights: RandomSimplices) -> Units:
+    def join(self, parts: Sequence[Units], width: int, weights: Weights) -> Units:
         return Product(parts)
 
 
@@ -60,9 +60,9 @@ class Tucker(AbstractLayer):
     Tucker()
     """
 
-    def read(self, units: Units, width: int, weights: RandomSimplices) -> Units:
+    def read(self, units: Units, width: int, weights: Weights) -> Units:
         return units
 
-    def join(self, parts: Sequence[Units], width: int, weights: RandomSimplices) -> Units:
+    def join(self, parts: Sequence[Units], width: int, weights: Weights) -> Units:
         products = Outer(parts)
         return products.sum(weights(products.regions, width, products.width))
