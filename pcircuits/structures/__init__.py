@@ -1,6 +1,9 @@
 """Structures: region graphs, and builders of layered circuits from them."""
 
 from pcircuits.structures.chain import chain
+from pcircuits.structures.continuous import continuous_mixture, decoder_of, free_points, shifted_lattice
+from pcircuits.structures.decoders import AbstractDecoder, Decoded, FactorisedDecoder, TreeDecoder
+from pcircuits.structures.latents import FreePoints, SobolPoints
 from pcircuits.structures.layered import layered
 from pcircuits.structures.layers import CP, AbstractLayer, Tucker
 from pcircuits.structures.leaves import (
@@ -26,14 +29,18 @@ from pcircuits.structures.random_binary_tree import random_binary_tree
 from pcircuits.structures.region_graph import RegionGraph
 from pcircuits.structures.weights import RandomSimplices, Weights
 
-SOURCES = (NetworkParameters, NetworkWeights)
+SOURCES = (Decoded, NetworkParameters, NetworkWeights)
 """The sources of the library, which files know by name."""
 
 __all__ = [
     "CP",
     "SOURCES",
+    "AbstractDecoder",
     "AbstractLayer",
+    "Decoded",
+    "FactorisedDecoder",
     "FourierNetwork",
+    "FreePoints",
     "Leaves",
     "NetworkParameters",
     "NetworkSimplices",
@@ -41,14 +48,19 @@ __all__ = [
     "Patch",
     "RandomSimplices",
     "RegionGraph",
+    "SobolPoints",
+    "TreeDecoder",
     "Tucker",
     "Weights",
     "bernoulli_leaves",
     "binary_quad_tree",
     "categorical_leaves",
     "chain",
+    "continuous_mixture",
+    "decoder_of",
     "discretized_logistic_leaves",
     "discretized_normal_leaves",
+    "free_points",
     "layered",
     "network_leaves",
     "normal_leaves",
@@ -56,4 +68,5 @@ __all__ = [
     "quad_tree",
     "random_binary_tree",
     "random_leaves",
+    "shifted_lattice",
 ]
