@@ -54,7 +54,8 @@ def continuous_mixture(decoder: AbstractDecoder, points: int | nn.Module) -> Cir
     decoder, points = copy.deepcopy((decoder, points))  # a circuit never changes
     units = decoder.units(points, len(made))
     even = torch.full((len(made),), 1.0 / len(made), dtype=torch.float64)
-    return Circuit(units.sum(Parameter(even, simplex, trainable=False, name="the weights of the points")))
+    weights = Parameter(even, simplex, trainable=False, name="the weights of the points")
+    return Circuit(units.sum(weights), decoder.variables)
 
 
 def decoder_of(mixture: Circuit | CompiledCircuit) -> AbstractDecoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from pcircuits.families.fields import integer
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.io.types import family_entry, family_of
 from pcircuits.parameters import Sourced
-from pcircuits.scope import Variable, as_variables
+from pcircuits.scope import Variable, as_variables, order
 
 __all__ = ["AbstractDecoder", "Decoded", "FactorisedDecoder", "TreeDecoder"]
 
@@ -31,11 +32,12 @@ __all__ = ["AbstractDecoder", "Decoded", "FactorisedDecoder", "TreeDecoder"]
 class AbstractDecoder(nn.Module, ABC):
     """A network from latent points z (N, L) to N distributions over the same variables.
 
-    Dense layers with leaky rectifiers, with heads that begin at zero: all points begin with the same distribution, that of
-    the heads' shifts. A member says what the numbers of the heads mean, and makes units of them.
+    Dense layers with leaky rectifiers under linear heads. The heads begin small, so that all points begin with nearly the
+    same distribution, that of the heads' shifts. A member says what the numbers of the heads mean, and makes units of them.
 
     **Arguments**
 
+    - `variables`: the labels of the variables, in the order of the data's columns.
     - `latents`: L, the length of z.
     - `heads`: how many numbers the network makes for a point.
     - `hidden`: the widths of the layers.
@@ -43,14 +45,20 @@ class AbstractDecoder(nn.Module, ABC):
     """
 
     def __init__(
-        self, latents: int, heads: int, hidden: Sequence[int], generator: torch.Generator | None = None
+        self,
+        variables: Sequence[Variable],
+        latents: int,
+        heads: int,
+        hidden: Sequence[int],
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.variables = as_variables(variables)
         self.latents, draws = integer(latents, "latents", least=1), as_generator(generator)
         self.hidden = [integer(width, "hidden", least=1) for width in hidden]
         self.weights, self.shifts = nn.ParameterList(), nn.ParameterList()
         sizes = [self.latents, *self.hidden, heads]
-        for below, above in zip(sizes[:-2], sizes[1:-1], strict=True):
+        for below, above in itertools.pairwise(sizes[:-1]):
             bound = math.sqrt(6 / (1.01 * below))  # numbers keep their size through a rectifier (He et al. 2015)
             self.weights.append(bound * (2 * uniform((above, below), torch.empty(0), draws) - 1))
             self.shifts.append(torch.zeros(above, dtype=torch.float64))
@@ -145,12 +153,12 @@ class FactorisedDecoder(AbstractDecoder):
         hidden: Sequence[int] = (64, 128),
         generator: torch.Generator | None = None,
     ) -> None:
-        self.variables, self.family = as_variables(variables), family
+        self.family = family
         one = family.initial((1,), torch.Generator().manual_seed(0))
         self.sizes = [one[name].numel() for name in family.parameters]
         if frozen := [name for name, spec in family.parameters.items() if not spec.trainable]:
             raise ParameterError(f"{frozen} of {family} are never trained, and no decoder can make them")
-        super().__init__(latents, len(self.variables) * sum(self.sizes), hidden, generator)
+        super().__init__(variables, latents, len(as_variables(variables)) * sum(self.sizes), hidden, generator)
         begin = [spec.constraint.unconstrain(one[name].double()).flatten() for name, spec in family.parameters.items()]
         if family.base == "lebesgue" or len(begin) > 1:  # probabilities begin evenly
             with torch.no_grad():
@@ -204,12 +212,13 @@ class TreeDecoder(AbstractDecoder):
     ) -> None:
         if not isinstance(tree, nx.Graph) or tree.is_directed() or not len(tree) or not nx.is_tree(tree):
             raise ScopeError(f"the variables of a tree decoder are an undirected networkx tree, not {tree!r}")
-        self.tree, self.states = tree, integer(states, "states", least=2)
-        (root,) = nx.center(tree)[:1]
+        self.states = integer(states, "states", least=2)
+        self.tree = _in_order(tree)
+        (root,) = nx.center(self.tree)[:1]
         self.parent: dict[Variable, Variable | None] = {root: None}
-        self.parent |= {below: above for above, below in nx.bfs_edges(tree, root)}
+        self.parent |= {below: above for above, below in nx.bfs_edges(self.tree, root)}
         self.place = {label: number for number, label in enumerate(self.parent)}
-        super().__init__(latents, len(self.place) * self.states**2, hidden, generator)
+        super().__init__(self.tree.graph["variables"], latents, len(tree) * self.states**2, hidden, generator)
 
     def rows(self, labels: Sequence[Variable]) -> Tensor:
         """The numbers of the tables of variables: for each, one for every state of its parent; the root has one alone."""
@@ -293,13 +302,23 @@ class TreeDecoder(AbstractDecoder):
         return {"probs": torch.softmax(raw, -1)} if probabilities else {"log_weights": raw}
 
     def to_config(self) -> dict[str, Any]:
-        labels = list(self.place)
-        edges = [[label, above] for label, above in self.parent.items() if above is not None]
+        labels, edges = list(self.variables), [list(edge) for edge in self.tree.edges]
         return {"labels": labels, "edges": edges, "states": self.states, "latents": self.latents, "hidden": self.hidden}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        tree = nx.Graph()
+        tree = nx.Graph(variables=config["labels"])
         tree.add_nodes_from(config["labels"])
         tree.add_edges_from(config["edges"])
         return cls(tree, config["states"], config["latents"], config["hidden"])
+
+
+def _in_order(tree: nx.Graph) -> nx.Graph:
+    """The same tree, with nodes and edges in the order of the columns, so that whoever makes it has the same root."""
+    variables = order(list(tree), tree.graph.get("variables"))
+    place = {label: number for number, label in enumerate(variables)}
+    made = nx.Graph(variables=variables)
+    made.add_nodes_from(variables)
+    edges = [sorted(place[label] for label in edge) for edge in tree.edges]
+    made.add_edges_from((variables[first], variables[second]) for first, second in sorted(edges))
+    return made

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -74,9 +75,38 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         "chain": lambda: st.layered(
             st.chain(["d", "c", "b", "a"]), st.discretized_logistic_leaves(3, 0.2, 0.1), 3, cp, 2, generator=seeded(10)
         ),
+        "quad graph, by networks": lambda: st.layered(
+            st.quad_graph(2, 3),
+            st.network_leaves(pc.families.Categorical(2), hidden=4),
+            3,
+            weights=st.NetworkSimplices(seeded(14), hidden=4, layers=2),
+            generator=seeded(15),
+        ),
+        "random trees, Tucker, by networks, two roots": lambda: st.layered(
+            deep,
+            st.network_leaves(pc.families.DiscretizedNormal(3), hidden=4, scale=0.3),
+            2,
+            tucker,
+            2,
+            weights=st.NetworkSimplices(seeded(16), hidden=4),
+            generator=seeded(17),
+        ),
+        "continuous mixture": lambda: spread(
+            st.FactorisedDecoder(["d", "c", "b"], pc.families.Categorical(3), 2, (4,), seeded(18)), 5
+        ),
+        "continuous mixture of trees": lambda: spread(
+            st.TreeDecoder(nx.Graph([(0, 1), (1, 2), (1, 3), (3, 4)]), 2, 2, (4,), seeded(19)), 4
+        ),
         "own graph, CP": lambda: st.layered(weather_graph(), weather_leaves, 2, cp, generator=seeded(11)),
         "own graph, Tucker": lambda: st.layered(weather_graph(), weather_leaves, 2, tucker, 2, generator=seeded(12)),
     }
+
+
+def spread(decoder: st.AbstractDecoder, points: int) -> pc.Circuit:
+    """A continuous mixture whose components are not nearly the same, as they are before training."""
+    with torch.no_grad():
+        decoder.head.mul_(20.0)
+    return st.continuous_mixture(decoder, points)
 
 
 @dataclass(eq=False)
