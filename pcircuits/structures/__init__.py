@@ -5,7 +5,7 @@ from pcircuits.structures.continuous import continuous_mixture, decoder_of, free
 from pcircuits.structures.decoders import AbstractDecoder, Decoded, FactorisedDecoder, TreeDecoder
 from pcircuits.structures.latents import FreePoints, SobolPoints
 from pcircuits.structures.layered import layered
-from pcircuits.structures.layers import CP, AbstractLayer, Tucker
+from pcircuits.structures.layers import CP, AbstractLayer, LowRankCP, MonarchCP, SharedCP, Tucker
 from pcircuits.structures.leaves import (
     Leaves,
     bernoulli_leaves,
@@ -27,6 +27,7 @@ from pcircuits.structures.quad_graph import quad_graph
 from pcircuits.structures.quad_tree import binary_quad_tree, quad_tree
 from pcircuits.structures.random_binary_tree import random_binary_tree
 from pcircuits.structures.region_graph import RegionGraph
+from pcircuits.structures.replicas import replicas
 from pcircuits.structures.weights import RandomSimplices, Weights
 
 SOURCES = (Decoded, NetworkParameters, NetworkWeights)
@@ -42,12 +43,15 @@ __all__ = [
     "FourierNetwork",
     "FreePoints",
     "Leaves",
+    "LowRankCP",
+    "MonarchCP",
     "NetworkParameters",
     "NetworkSimplices",
     "NetworkWeights",
     "Patch",
     "RandomSimplices",
     "RegionGraph",
+    "SharedCP",
     "SobolPoints",
     "TreeDecoder",
     "Tucker",
@@ -68,5 +72,6 @@ __all__ = [
     "quad_tree",
     "random_binary_tree",
     "random_leaves",
+    "replicas",
     "shifted_lattice",
 ]

@@ -97,6 +97,22 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         "continuous mixture of trees": lambda: spread(
             st.TreeDecoder(nx.Graph([(0, 1), (1, 2), (1, 3), (3, 4)]), 2, 2, (4,), seeded(19)), 4
         ),
+        "quad graph, shared CP": lambda: st.layered(
+            st.quad_graph(2, 3), st.categorical_leaves(2), 3, st.SharedCP(), generator=seeded(20)
+        ),
+        "quad tree, low rank": lambda: st.layered(
+            st.quad_tree(2, 2), st.categorical_leaves(3), 3, st.LowRankCP(2), generator=seeded(21)
+        ),
+        "quad graph, Monarch, two roots": lambda: st.layered(
+            st.quad_graph(2, 2), st.categorical_leaves(2), 6, st.MonarchCP(), 2, generator=seeded(22)
+        ),
+        "replicas, Tucker": lambda: st.layered(
+            st.replicas(st.random_binary_tree(range(4), 2, 1, seeded(23)), 2),
+            st.categorical_leaves(2),
+            2,
+            tucker,
+            generator=seeded(24),
+        ),
         "own graph, CP": lambda: st.layered(weather_graph(), weather_leaves, 2, cp, generator=seeded(11)),
         "own graph, Tucker": lambda: st.layered(weather_graph(), weather_leaves, 2, tucker, 2, generator=seeded(12)),
     }
