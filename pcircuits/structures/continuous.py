@@ -52,6 +52,7 @@ def continuous_mixture(decoder: AbstractDecoder, points: int | nn.Module) -> Cir
             f"the points have shape {tuple(made.shape)}, and the decoder needs (N, {decoder.latents}) of them"
         )
     decoder, points = copy.deepcopy((decoder, points))  # a circuit never changes
+    decoder.to(made.dtype)
     units = decoder.units(points, len(made))
     even = torch.full((len(made),), 1.0 / len(made), dtype=torch.float64)
     weights = Parameter(even, simplex, trainable=False, name="the weights of the points")

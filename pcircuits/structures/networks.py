@@ -146,8 +146,8 @@ class NetworkSimplices:
     >>> from pcircuits.structures import categorical_leaves, layered, quad_graph
     >>> g = torch.Generator().manual_seed(0)
     >>> circuit = layered(quad_graph(2, 2), categorical_leaves(2), 8, weights=NetworkSimplices(g), generator=g)
-    >>> circuit.summary().sourced_parameters  # 4 pixels in two partitions each, halves in two, their mixture, the root
-    776
+    >>> circuit.summary().sourced_parameters  # 8 · 8 for each part of 6 partitions, 2 · 8 to mix them, 8 for the root
+    792
     """
 
     def __init__(self, generator: torch.Generator | None, hidden: int = 64, layers: int = 1) -> None:

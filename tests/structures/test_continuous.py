@@ -119,6 +119,9 @@ def test_training_on_shifted_lattices_makes_every_lattice_good(kind):
     fit(model, x[:500], x[500:], settings=settings, loss=st.shifted_lattice)
     after = model.log_prob(x).mean().item()
     assert after > before + 0.3
+    single = model.float().to_circuit()
+    assert st.continuous_mixture(st.decoder_of(single), 8).check().normalised
+    model.double()
     for points in (64, 200):
         other = st.continuous_mixture(st.decoder_of(model), points).compile(dtype=torch.float64)
         assert other.log_prob(x).mean().item() == pytest.approx(after, abs=0.03)
