@@ -45,7 +45,7 @@ def source_name(source: nn.Module) -> str:
 
 
 def _own_sources() -> dict[str, type[nn.Module]]:
-    from pcircuits.structures import SOURCES  # structures import families' entries from here
+    from pcircuits.structures.sources import SOURCES  # structures import families' entries from here
 
     return {cls.__qualname__: cls for cls in SOURCES}
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import pcircuits as pc
+from pcircuits.learning import EMSettings, TrainingError, em
 from pcircuits.learning.structure import fingerprint
 from pcircuits.parameters import Sourced
 from pcircuits.testing import Oracle
@@ -242,3 +243,21 @@ def test_regions_that_do_not_fit_are_refused():
         units.sum(Sourced(Table((2, 1, 2), True), 2, 1))
     with pytest.raises(pc.ParameterError, match="these are"):
         pc.Mix([units, units], Sourced(Table((2, 1, 2), True), 2, 1))
+
+
+def test_em_refuses_sources_that_are_trained_and_takes_those_that_are_not():
+    circuit, x = circuit_with(True, False), data()
+    with pytest.raises(TrainingError, match="Table"):
+        em(circuit.compile(dtype=torch.float64), x)
+    model = circuit.compile(dtype=torch.float64)
+    model.program.sources.requires_grad_(False)
+    before = model.log_prob(x).mean().item()
+    with pytest.raises(TrainingError, match="weights"):  # those of the other sums need not add up to 1
+        em(model, x)
+    normalised = pc.normalise(circuit).compile(dtype=torch.float64)
+    normalised.program.sources.requires_grad_(False)
+    tables = [parameter.clone() for parameter in normalised.program.sources.parameters()]
+    em(normalised, x, settings=EMSettings(epochs=2))
+    assert normalised.log_prob(x).mean().item() > before
+    for one, other in zip(tables, normalised.program.sources.parameters(), strict=True):
+        assert torch.equal(one, other)
