@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from pcircuits.structures.latents import FreePoints, SobolPoints
 
 __all__ = ["continuous_mixture", "decoder_of", "free_points", "shifted_lattice"]
 
-KNOWN = {cls.__qualname__: cls for cls in (FactorisedDecoder, TreeDecoder, FreePoints, SobolPoints)}
+KNOWN: dict[str, Any] = {cls.__qualname__: cls for cls in (FactorisedDecoder, TreeDecoder, FreePoints, SobolPoints)}
 
 
 def continuous_mixture(decoder: AbstractDecoder, points: int | nn.Module) -> Circuit:

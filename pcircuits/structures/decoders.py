@@ -108,11 +108,12 @@ class Decoded(nn.Module):
 
     def parameters_for(self, columns: Int64[Tensor, "n"]) -> dict[str, Tensor]:
         """For columns (n,): each parameter as (R, n, *event)."""
-        return self.decoder.made(self.points()[columns], self.part)
+        points: Tensor = self.points()
+        return self.decoder.made(points[columns], self.part)
 
     def to_config(self) -> dict[str, Any]:
         """The decoder and the points, by their types and configs."""
-        held = {"decoder": self.decoder, "points": self.points}
+        held: dict[str, Any] = {"decoder": self.decoder, "points": self.points}
         parts = None if self.part is None else len(self.part)
         return {"part": parts} | {name: [type(one).__qualname__, one.to_config()] for name, one in held.items()}
 
@@ -169,8 +170,8 @@ class FactorisedDecoder(AbstractDecoder):
         return inputs(self.family, self.variables, Sourced(source, len(self.variables), count)).prod()
 
     def made(self, z: Tensor, part: Tensor | None) -> dict[str, Tensor]:
-        raw = self.raw(z).unflatten(-1, (len(self.variables), -1)).transpose(0, 1)
-        parts = zip(self.family.parameters.items(), raw.split(self.sizes, -1), strict=True)
+        raw = self.raw(z).view(len(z), len(self.variables), -1).transpose(0, 1)
+        parts = zip(self.family.parameters.items(), torch.split(raw, self.sizes, -1), strict=True)
         return {
             name: spec.constraint.constrain(own if spec.event_ndim else own.squeeze(-1)) for (name, spec), own in parts
         }
@@ -298,7 +299,7 @@ class TreeDecoder(AbstractDecoder):
         probabilities = bool(part[0] >= self._inputs)
         rows = part - self._inputs if probabilities else part
         heads = (rows[:, None] * self.states + torch.arange(self.states, device=rows.device)).flatten()
-        raw = self.raw(z, heads).unflatten(-1, (len(rows), self.states)).transpose(0, 1)
+        raw = self.raw(z, heads).view(len(z), len(rows), self.states).transpose(0, 1)
         return {"probs": torch.softmax(raw, -1)} if probabilities else {"log_weights": raw}
 
     def to_config(self) -> dict[str, Any]:

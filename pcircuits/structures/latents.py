@@ -51,7 +51,8 @@ class SobolPoints(nn.Module):
     def forward(self) -> Tensor:
         """The points, (N, L)."""
         edge = torch.finfo(self.cube.dtype).eps
-        return torch.special.ndtri(((self.cube + self.shift) % 1.0).clamp(edge, 1 - edge))
+        points: Tensor = torch.special.ndtri(((self.cube + self.shift) % 1.0).clamp(edge, 1 - edge))
+        return points
 
     @torch.no_grad()
     def shift_by(self, shift: Tensor | None) -> None:

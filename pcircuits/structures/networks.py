@@ -92,7 +92,8 @@ class FourierNetwork(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """f_h(z), (..., H), for z (..., coordinates)."""
-        return torch.addmm(self.bias, self.features(z).flatten(0, -2), self.head.t()).unflatten(0, z.shape[:-1])
+        made = torch.addmm(self.bias, self.features(z).flatten(0, -2), self.head.t())
+        return made.view(*z.shape[:-1], len(self.bias))
 
 
 class NetworkWeights(nn.Module):
@@ -179,10 +180,11 @@ class NetworkParameters(nn.Module):
         options: dict[str, float] | None = None,
     ) -> None:
         super().__init__()
+        self.regions, self.width = regions, width
         self.config = {"regions": regions, "width": width, "hidden": hidden, "layers": layers, "options": options or {}}
         self.family = family
         sizes, centres, spreads = [], [], []
-        drawn = family.initial((DRAWS, 1), torch.Generator().manual_seed(0), **self.config["options"])  # type: ignore[attr-defined]
+        drawn = family.initial((DRAWS, 1), torch.Generator().manual_seed(0), **(options or {}))
         for name, spec in family.parameters.items():
             if not spec.trainable:
                 raise ParameterError(f"{name} of {family} is never trained, and no network can make it")
@@ -199,9 +201,9 @@ class NetworkParameters(nn.Module):
 
     def parameters_for(self, columns: Int64[Tensor, "n"]) -> dict[str, Tensor]:
         """Each parameter as (R, n, *event)."""
-        points = midpoints(self.config["width"], self.network.bias)[columns].unsqueeze(-1)
-        made = self.network(points).unflatten(-1, (self.config["regions"], -1)).transpose(0, 1)
-        parts = zip(self.family.parameters.items(), made.split(self.sizes, -1), strict=True)
+        points = midpoints(self.width, self.network.bias)[columns].unsqueeze(-1)
+        made = self.network(points).view(len(points), self.regions, -1).transpose(0, 1)
+        parts = zip(self.family.parameters.items(), torch.split(made, self.sizes, -1), strict=True)
         return {
             name: spec.constraint.constrain(part if spec.event_ndim else part.squeeze(-1))
             for (name, spec), part in parts

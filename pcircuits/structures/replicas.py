@@ -38,6 +38,7 @@ def replicas(graph: RegionGraph, count: int) -> RegionGraph:
 
     scopes: dict[Hashable, frozenset[Variable]] = {graph.root: graph.scopes[graph.root]}
     scopes |= {(copy, region): graph.scopes[region] for copy in range(count) for region in below}
-    partitions = {(copy, region): split(copy, region) for copy in range(count) for region in below}
+    partitions: dict[Hashable, list[tuple[Hashable, ...]]] = {}
+    partitions |= {(copy, region): split(copy, region) for copy in range(count) for region in below}
     partitions[graph.root] = [parts for copy in range(count) for parts in split(copy, graph.root)]
     return RegionGraph(scopes, {region: parts for region, parts in partitions.items() if parts}, graph.variables)
