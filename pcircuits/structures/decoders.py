@@ -170,7 +170,7 @@ class FactorisedDecoder(AbstractDecoder):
         return inputs(self.family, self.variables, Sourced(source, len(self.variables), count)).prod()
 
     def made(self, z: Tensor, part: Tensor | None) -> dict[str, Tensor]:
-        raw = self.raw(z).view(len(z), len(self.variables), -1).transpose(0, 1)
+        raw = self.raw(z).view(len(z), len(self.variables), sum(self.sizes)).transpose(0, 1)
         parts = zip(self.family.parameters.items(), torch.split(raw, self.sizes, -1), strict=True)
         return {
             name: spec.constraint.constrain(own if spec.event_ndim else own.squeeze(-1)) for (name, spec), own in parts

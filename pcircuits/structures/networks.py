@@ -202,7 +202,7 @@ class NetworkParameters(nn.Module):
     def parameters_for(self, columns: Int64[Tensor, "n"]) -> dict[str, Tensor]:
         """Each parameter as (R, n, *event)."""
         points = midpoints(self.width, self.network.bias)[columns].unsqueeze(-1)
-        made = self.network(points).view(len(points), self.regions, -1).transpose(0, 1)
+        made = self.network(points).view(len(points), self.regions, sum(self.sizes)).transpose(0, 1)
         parts = zip(self.family.parameters.items(), torch.split(made, self.sizes, -1), strict=True)
         return {
             name: spec.constraint.constrain(part if spec.event_ndim else part.squeeze(-1))

@@ -65,9 +65,10 @@ class LeafParameters(nn.Module):
         made = node.rows.get("source")
         if isinstance(made, SourceRows):
             self._source = (build.source_of(made.sourced),)
-            numbers = made.sourced.regions * self.width * self.event * len(family.parameters)
-            self.streamed = build.memory is not None and SHARE * 8 * numbers > build.memory
-            self._most = None if build.memory is None else self._at_once(made.sourced.regions, build.memory)
+            of_unit = sum(self.event if spec.event_ndim else 1 for spec in family.parameters.values())
+            of_column = made.sourced.regions * of_unit
+            self.streamed = build.memory is not None and SHARE * 8 * of_column * self.width > build.memory
+            self._most = None if build.memory is None else max(1, build.memory // (2 * PARAMETER_BYTES * of_column))
             index = made.index.ravel()
             if not np.array_equal(index, np.arange(made.sourced.regions)):
                 rows = torch.as_tensor(index, device=build.device)
@@ -96,10 +97,6 @@ class LeafParameters(nn.Module):
     def event(self) -> int:
         """How many numbers the parameters of one unit are, at most."""
         return getattr(self.family, "states", None) or 1
-
-    def _at_once(self, regions: int, memory: int) -> int:
-        """How many columns a source is asked for together."""
-        return max(1, memory // (4 * PARAMETER_BYTES * regions * self.event))
 
     def stored(self, prepared: Prepared) -> Mapping[str, Tensor]:
         """The parameters (U, K or 1, *event); or, where they are streamed, those of the source under their own names."""
