@@ -105,9 +105,10 @@ def _decoded(mixture: Circuit | CompiledCircuit) -> Decoded:
 def shifted_lattice(model: CompiledCircuit, batch: Tensor) -> tuple[Tensor, Mapping[str, float]]:
     """The loss of maximum likelihood for `learning.fit`, on a lattice that is shifted anew for every step of training.
 
-    A decoder that is trained on the same points over and over learns what to make of them and of nothing between them; then
-    more points make the likelihood worse. With new shifts it learns a function of z, and every lattice is good. In
-    evaluation the lattice is not shifted, so that losses of epochs are comparable.
+    A decoder that is trained on the same few points over and over learns what to make of them and of nothing between, and more
+    points make the likelihood worse. With new shifts it learns a function of z, and every lattice is good. Where the
+    mixture stays on its lattice the plain likelihood, which `fit` takes by itself, is better. In evaluation the lattice is
+    not shifted, so that losses of epochs are comparable.
 
     >>> from pcircuits import families
     >>> from pcircuits.learning import FitSettings, fit

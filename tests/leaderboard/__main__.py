@@ -17,11 +17,15 @@ ROWS: list[Row] = [
     HiddenTree("mnist hidden tree, 128 states", "mnist", 128, epochs=8),
     HiddenTree("mnist hidden tree, 256 states", "mnist", 256, epochs=6),
     HiddenTree("fashion hidden tree, 64 states", "fashion", 64, epochs=8),
-    ContinuousMixture("nltcs continuous mixture", "nltcs", "factorised", 512, 4, (64, 128, 128), epochs=40),
-    ContinuousMixture("nltcs continuous mixture of trees", "nltcs", "trees", 256, 4, (64, 128), epochs=20),
-    ContinuousMixture("plants continuous mixture", "plants", "factorised", 512, 8, (128, 256, 256), epochs=30),
-    ContinuousMixture("baudio continuous mixture", "baudio", "factorised", 512, 8, (128, 256), epochs=20),
-    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), epochs=15, batch_size=100),
+    ContinuousMixture(
+        "nltcs continuous mixture", "nltcs", "factorised", 512, 4, (64, 128, 128), 40, learning_rate=0.004
+    ),
+    ContinuousMixture(
+        "nltcs continuous mixture of trees", "nltcs", "trees", 256, 4, (64, 128), 20, learning_rate=0.004
+    ),
+    ContinuousMixture("plants continuous mixture", "plants", "factorised", 512, 8, (128, 256, 256), 30),
+    ContinuousMixture("baudio continuous mixture", "baudio", "factorised", 512, 8, (128, 256), 20),
+    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), 15, batch_size=100),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -80,11 +80,11 @@ class ContinuousMixture(Row):
             on_epoch=shown(-1),
         )
         numbers = {f"test nats, {points} points": nats(model, test), "validation nats": -history.best.validation_loss}
-        for more in (32,) if smoke else (2048, 8192):
+        for more in (32,) if smoke else (1024, 8192):
             larger = continuous_mixture(decoder_of(model), more).compile()
             numbers[f"test nats, {more} points"] = nats(larger, test)
         free = free_points(model).compile()
-        fewer = FitSettings(epochs=max(1, epochs // 4), batch_size=self.batch_size, learning_rate=0.01, seed=self.seed)
+        fewer = replace(settings, epochs=max(1, epochs // 4), learning_rate=0.01, warmup=0.0, final_fraction=0.05)
         fit(free, train, validation, settings=fewer, folder=work / "points")
         numbers[f"test nats, {points} trained points"] = nats(free, test)
         numbers |= {"parameters": parameters_of(model), "seconds of training on lattices": round(clock(history))}
