@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 import pcircuits as pc
 from pcircuits.learning import EMSettings, TrainingError, em
@@ -261,3 +262,58 @@ def test_em_refuses_sources_that_are_trained_and_takes_those_that_are_not():
     assert normalised.log_prob(x).mean().item() > before
     for one, other in zip(tables, normalised.program.sources.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Locations(nn.Module):
+    """Normals of two variables, and how often they were asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(torch.arange(12, dtype=torch.float64).view(2, 6))
+        self.calls = 0
+
+    def parameters_for(self, columns):
+        self.calls += 1
+        loc = self.loc[:, columns]
+        return {"loc": loc, "scale": torch.ones_like(loc)}
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_sources_of_leaves_are_asked_once_while_nothing_changes(fused):
+    units = pc.inputs(pc.families.Normal(), range(2), Sourced(Locations(), 2, 6)).prod().sum([1 / 6] * 6)
+    model = pc.Circuit(units).compile(dtype=torch.float64, rewrites=None if fused else ())
+    source, x = model.program.sources.source_0, torch.randn(4, 2, dtype=torch.float64)
+    with torch.no_grad():
+        before, mean = model.log_prob(x), model.given({0: x[:, 0]}).mean()
+        asked = source.calls
+        model.log_prob(x)
+        model.given({0: x[:, 0]}).mean()
+        model.sample(5)
+        assert source.calls == asked
+        source.loc += 1.0
+        torch.testing.assert_close(model.log_prob(x + 1.0), before)
+        torch.testing.assert_close(model.given({0: x[:, 0] + 1.0}).mean()[:, 1], mean[:, 1] + 1.0)
+    calls = source.calls
+    model.log_prob(x).sum().backward()
+    assert source.calls == calls + 1  # forward and backward together
+
+
+def test_functions_of_parameters_can_be_transformed(circuit):
+    """A gradient for each row of data, with the parameters of sources among those that are replaced."""
+    model = circuit.compile(dtype=torch.float64)
+    parameters = dict(model.named_parameters())
+
+    def log_prob(values, row):
+        return functional_call(model, values, (row.unsqueeze(0),)).sum()
+
+    x = data()[:1].repeat(3, 1)
+    each = vmap(grad(log_prob), in_dims=(None, 0))({n: p.detach() for n, p in parameters.items()}, x)
+    want = torch.autograd.grad(model.log_prob(x[:1]).sum(), list(parameters.values()))
+    for name, gradient in zip(parameters, want, strict=True):
+        torch.testing.assert_close(each[name][2], gradient, atol=1e-9, rtol=1e-9)
+
+
+def test_graphs_show_weights_from_sources(circuit):
+    graph = pc.to_networkx(circuit)
+    weights = [edge["weight"] for *_, edge in graph.edges(data=True) if "weight" in edge]
+    assert len(weights) == sum(array.num_edges() for array in circuit.sums)
