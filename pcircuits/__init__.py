@@ -21,6 +21,7 @@ from pcircuits.circuit.leaves import (
     inputs,
 )
 from pcircuits.circuit.marginal import marginalize
+from pcircuits.circuit.materialise import materialise
 from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
@@ -86,6 +87,7 @@ __all__ = [
     "latents_of",
     "load",
     "marginalize",
+    "materialise",
     "mixture",
     "nonnegative",
     "normalise",

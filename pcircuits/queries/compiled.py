@@ -339,8 +339,9 @@ class CompiledCircuit(nn.Module, Queries):
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledCircuit:
         """A model of its own for the same circuit, which never changes and is shared."""
-        sources = (a.parameters.source for a in self._circuit.inputs if isinstance(a.parameters, Sourced))
-        for shared in (self._circuit, *self._circuit.arrays, *self._circuit.parameters(), *sources):
+        sources = (sourced.source for sourced in self._circuit.sourced())
+        weights = (array.weights for array in self._circuit.sums)
+        for shared in (self._circuit, *self._circuit.arrays, *self._circuit.parameters(), *weights, *sources):
             memo[id(shared)] = shared
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))
