@@ -29,7 +29,7 @@ FLOORS = {
         ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
-        ["distil", "fitting", "metrics"],
+        ["distil", "compose", "fitting", "metrics"],
         ["cli", "report", "testing"],
     ],
 }

@@ -6,12 +6,15 @@ Train a VQ-VAE and a prior over its codes, choose codes, distil them into a circ
 from pcircuits.learning import FitSettings
 from vq_sources import metrics, priors, selection
 from vq_sources.codes import CodeSet
+from vq_sources.compose import compose
 from vq_sources.data import Dataset, dequantise, load
 from vq_sources.distil import DecoderSource, distil, load_circuit
 from vq_sources.errors import ConfigError, DataError, QuantizerError, SelectionError
 from vq_sources.fitting import encode, fit
 from vq_sources.models import (
     VQVAE,
+    PatchVQVAE,
+    PatchVQVAEConfig,
     VQVAEConfig,
     codebook_report,
     config_from_dict,
@@ -20,7 +23,7 @@ from vq_sources.models import (
     save_model,
 )
 from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN, PixelCNNConfig
-from vq_sources.protocols import VQDecoder, VQSource
+from vq_sources.protocols import LocalVQDecoder, VQDecoder, VQSource
 
 __all__ = [
     "VQVAE",
@@ -33,6 +36,9 @@ __all__ = [
     "EmpiricalPrior",
     "FitSettings",
     "IndependentPrior",
+    "LocalVQDecoder",
+    "PatchVQVAE",
+    "PatchVQVAEConfig",
     "PixelCNN",
     "PixelCNNConfig",
     "QuantizerError",
@@ -41,6 +47,7 @@ __all__ = [
     "VQSource",
     "VQVAEConfig",
     "codebook_report",
+    "compose",
     "config_from_dict",
     "config_to_dict",
     "dequantise",

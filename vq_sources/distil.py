@@ -18,8 +18,9 @@ from pcircuits.errors import FileFormatError, ParameterError
 from pcircuits.families import AbstractFamily
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
-from vq_sources.models.config import VQVAEConfig
+from vq_sources.models.config import PatchVQVAEConfig, VQVAEConfig
 from vq_sources.models.files import Architectures, config_from_dict, config_of
+from vq_sources.models.patch_vqvae import PatchVQVAE
 from vq_sources.models.vqvae import VQVAE
 from vq_sources.protocols import VQDecoder, check_codes
 from vq_sources.quantizers.seeding import seeded
@@ -45,7 +46,10 @@ class DecoderSource(nn.Module):
     that do not fit it.
     """
 
-    architectures: ClassVar[Architectures] = {"VQVAE": (VQVAEConfig, VQVAE)}
+    architectures: ClassVar[Architectures] = {
+        "VQVAE": (VQVAEConfig, VQVAE),
+        "PatchVQVAE": (PatchVQVAEConfig, PatchVQVAE),
+    }
     families: ClassVar[tuple[type[AbstractFamily], ...]] = ()
     """Families of the user's that models from files may have."""
     codes: Tensor
@@ -66,7 +70,8 @@ class DecoderSource(nn.Module):
     def parameters_for(self, columns: Int64[Tensor, " n"]) -> dict[str, Tensor]:
         """The parameters of every pixel under the chosen codes, each (D, n)."""
         assert isinstance(self.model, VQDecoder)
-        return {name: value.T for name, value in self.model.likelihood(self.codes[columns]).items()}
+        made = self.model.likelihood(self.codes[columns])
+        return {name: value.transpose(0, 1) for name, value in made.items()}
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` needs: the model's architecture, and how many codes there are."""
@@ -144,7 +149,7 @@ def distil(
     variables = range(height * width)
     if eager:
         with torch.no_grad():
-            made = {name: value.T for name, value in source.likelihood(codes.codes).items()}
+            made = {name: value.transpose(0, 1) for name, value in source.likelihood(codes.codes).items()}
         pixels = pc.inputs(source.family, variables, {name: value.contiguous().cpu() for name, value in made.items()})
     else:
         if not isinstance(source, nn.Module):

@@ -12,7 +12,16 @@ from pcircuits.arguments import whole_number
 from pcircuits.families.interface import AbstractUnivariate
 from vq_sources.errors import ConfigError, DataError
 
-__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images", "check_integers", "check_labels", "check_tensor"]
+__all__ = [
+    "LocalVQDecoder",
+    "VQDecoder",
+    "VQSource",
+    "check_codes",
+    "check_images",
+    "check_integers",
+    "check_labels",
+    "check_tensor",
+]
 
 
 @runtime_checkable
@@ -69,6 +78,20 @@ class VQSource(VQDecoder, Protocol):
 
     def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
         """The codes of images, int64."""
+        ...
+
+
+@runtime_checkable
+class LocalVQDecoder(VQDecoder, Protocol):
+    """A decoder in which each code decides a patch of the variables, and no code has a say in the patch of another.
+
+    p(x | z) = Π_i p(x_i | z_i), x_i the variables of position i: what `vq_sources.compose` needs. It checks that this is
+    so, on a few codes.
+    """
+
+    @property
+    def patches(self) -> tuple[tuple[int, ...], ...]:
+        """For each of the P positions the columns, 0..D−1, of its variables; every column is in one patch."""
         ...
 
 
