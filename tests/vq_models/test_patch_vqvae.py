@@ -85,10 +85,10 @@ def test_the_loss_is_the_nll_and_the_commitment():
         math.log(probs[b][v][level]) for b, image in enumerate(x.flatten(1).tolist()) for v, level in enumerate(image)
     )
     vectors = model._vectors(x)
-    distance = float(((vectors - model.quantizer.decode(codes)) ** 2).sum()) / 5
+    distance = float(((vectors - model.quantizer.decode(codes)) ** 2).sum().detach()) / 5
     assert parts["nll"] == pytest.approx(nll / 5, rel=1e-12)
     assert parts["commitment"] == pytest.approx(distance, rel=1e-9)
-    assert float(loss) == pytest.approx(nll / 5 + 0.25 * distance, rel=1e-9)
+    assert float(loss.detach()) == pytest.approx(nll / 5 + 0.25 * distance, rel=1e-9)
 
 
 def test_it_trains_and_goes_through_files(tmp_path):
