@@ -22,12 +22,20 @@ from vq_sources.models import (
     load_model,
     save_model,
 )
-from vq_sources.priors import AutoregressivePrior, EmpiricalPrior, IndependentPrior, PixelCNN, PixelCNNConfig
+from vq_sources.priors import (
+    AutoregressivePrior,
+    CircuitPrior,
+    EmpiricalPrior,
+    IndependentPrior,
+    PixelCNN,
+    PixelCNNConfig,
+)
 from vq_sources.protocols import LocalVQDecoder, VQDecoder, VQSource
 
 __all__ = [
     "VQVAE",
     "AutoregressivePrior",
+    "CircuitPrior",
     "CodeSet",
     "ConfigError",
     "DataError",

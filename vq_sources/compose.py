@@ -14,6 +14,7 @@ from pcircuits.families import Categorical, Indicator
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.parameters import Sourced
 from vq_sources.distil import DecoderSource
+from vq_sources.priors import CircuitPrior
 from vq_sources.protocols import LocalVQDecoder
 
 __all__ = ["compose"]
@@ -21,7 +22,7 @@ __all__ = ["compose"]
 _CHECKED_CODES = 4
 
 
-def compose(source: LocalVQDecoder, prior: pc.Circuit, *, eager: bool = False) -> pc.Circuit:
+def compose(source: LocalVQDecoder, prior: pc.Circuit | CircuitPrior, *, eager: bool = False) -> pc.Circuit:
     """The whole VQ model as a circuit, all of its codes at once: p(x) = Σ_z p(z) Π_i p(x_i | z_i).
 
     The sum over K^P codes is never written out. The prior is a circuit over codes, and below each of its units over code i
@@ -33,7 +34,8 @@ def compose(source: LocalVQDecoder, prior: pc.Circuit, *, eager: bool = False) -
 
     - `source`: a VQ model whose decoder is local (see `vq_sources.protocols.LocalVQDecoder`), such as a `PatchVQVAE`.
     - `prior`: a circuit over P discrete variables; column i is the code of position i. Several roots, such as one for each
-      class, become several roots. Its units are `Categorical`, `Indicator`, or others over finitely many states.
+      class, become several roots. Its units are `Categorical`, `Indicator`, or others over finitely many states. Of a
+      `CircuitPrior`, what it has learnt: with classes the marginal, one root, where `prior.to_circuit()` has one for each.
     - `eager`: decode once, and keep the parameters of every patch and code, which can then be trained freely; by default a
       copy of the decoder is their source, and trains as a whole.
 
@@ -51,6 +53,8 @@ def compose(source: LocalVQDecoder, prior: pc.Circuit, *, eager: bool = False) -
     >>> len(circuit.variables), bool(circuit.check().normalised)
     (16, True)
     """
+    if isinstance(prior, CircuitPrior):
+        prior = prior.marginal_circuit()
     cardinalities, patches = tuple(source.cardinalities), tuple(map(tuple, source.patches))
     columns = sorted(column for patch in patches for column in patch)
     if len(patches) != len(cardinalities) or columns != list(range(len(columns))) or not all(patches):
