@@ -30,7 +30,7 @@ from vq_sources.priors import (
     PixelCNN,
     PixelCNNConfig,
 )
-from vq_sources.protocols import LocalVQDecoder, VQDecoder, VQSource
+from vq_sources.protocols import ImageVQDecoder, LocalVQDecoder, VQDecoder, VQSource
 
 __all__ = [
     "VQVAE",
@@ -43,6 +43,7 @@ __all__ = [
     "DecoderSource",
     "EmpiricalPrior",
     "FitSettings",
+    "ImageVQDecoder",
     "IndependentPrior",
     "LocalVQDecoder",
     "PatchVQVAE",

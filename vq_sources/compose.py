@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 import pcircuits as pc
 from pcircuits.circuit.substitution import substitute
@@ -13,9 +13,9 @@ from pcircuits.errors import ParameterError
 from pcircuits.families import Categorical, Indicator
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.parameters import Sourced
-from vq_sources.distil import DecoderSource
+from vq_sources.distil import leaf_units
 from vq_sources.priors import CircuitPrior
-from vq_sources.protocols import LocalVQDecoder
+from vq_sources.protocols import LocalVQDecoder, leaf_groups, likelihood_by_group
 
 __all__ = ["compose"]
 
@@ -68,19 +68,9 @@ def compose(source: LocalVQDecoder, prior: pc.Circuit | CircuitPrior, *, eager: 
             "prior's column i is the code of position i"
         )
     _check_local(source, patches)
-    grids = _constant_grids(cardinalities)
-    if eager:
-        with torch.no_grad():
-            made = {name: value.transpose(0, 1) for name, value in source.likelihood(grids).items()}
-        pixels = pc.inputs(source.family, columns, {name: value.contiguous().cpu() for name, value in made.items()})
-    else:
-        if not isinstance(source, nn.Module):
-            raise ParameterError("a source without weights of its own cannot be kept: compose with eager=True")
-        pixels = pc.inputs(
-            source.family, columns, pc.Sourced(DecoderSource(source, grids), len(columns), max(cardinalities))
-        )
-    codes = _Codes(pixels.prod(patches), cardinalities, prior)
-    return substitute(prior, codes.instead_of, columns)
+    units, labels = leaf_units(source, _constant_grids(cardinalities), eager, "compose")
+    codes = _Codes(units.prod(patches), cardinalities, prior)
+    return substitute(prior, codes.instead_of, labels)
 
 
 def _constant_grids(cardinalities: tuple[int, ...]) -> Int64[Tensor, "K P"]:
@@ -97,18 +87,21 @@ def _check_local(source: LocalVQDecoder, patches: tuple[tuple[int, ...], ...]) -
     position_of = torch.empty(sum(map(len, patches)), dtype=torch.int64)
     for position, patch in enumerate(patches):
         position_of[list(patch)] = position
-    whole, constant = source.likelihood(codes), source.likelihood(_constant_grids(tuple(source.cardinalities)))
-    columns = torch.arange(len(position_of))
-    for name, value in whole.items():
-        apart = constant[name][codes[:, position_of].to(value.device), columns.to(value.device)]
-        wrong = ~torch.isclose(value, apart, rtol=1e-4, atol=1e-5)
-        if bool(wrong.any()):
-            row, column = wrong.nonzero()[0, :2].tolist()
-            raise ParameterError(
-                f"the decoder of {type(source).__name__} is not local: {name} of variable {column}, which is in the patch "
-                f"of position {int(position_of[column])}, depends on the codes of other positions, as in "
-                f"{codes[row].tolist()}. A decoder that mixes positions can be distilled (vq_sources.distil), not composed"
-            )
+    wholes = likelihood_by_group(source, codes)
+    constants = likelihood_by_group(source, _constant_grids(tuple(source.cardinalities)))
+    for group, whole, constant in zip(leaf_groups(source), wholes, constants, strict=True):
+        positions = position_of[list(group.columns)]
+        for name, value in whole.items():
+            place = torch.arange(len(positions), device=value.device)
+            apart = constant[name][codes[:, positions].to(value.device), place]
+            wrong = ~torch.isclose(value, apart, rtol=1e-4, atol=1e-5)
+            if bool(wrong.any()):
+                row, column = wrong.nonzero()[0, :2].tolist()
+                raise ParameterError(
+                    f"the decoder of {type(source).__name__} is not local: {name} of variable {group.labels[column]!r}, which "
+                    f"is in the patch of position {int(positions[column])}, depends on the codes of other positions, as in "
+                    f"{codes[row].tolist()}. A decoder that mixes positions can be distilled (vq_sources.distil), not composed"
+                )
 
 
 class _Codes:

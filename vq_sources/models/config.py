@@ -133,7 +133,7 @@ class PatchVQVAEConfig(VQVAEConfig):
 
     - `grid`: (h, w); the patch of a position has H/h · W/w pixels.
     - `family`: of every pixel: one with loc and scale, or `Categorical(levels)`, whose logits the decoder gives.
-    - `hidden`: channels at the grid, and the width of the decoder's two hidden layers.
+    - `decoder_hidden`: the width of the decoder's two hidden layers.
     - `blocks`: residual blocks of the encoder, which sees the whole image. The decoder has none.
     - `position_dim`: the decoder also gets a trained vector of so many numbers for the position, so that one code may look
       different at different places; 0 for none. Pixels have a mean and a scale of their own in either case.
@@ -146,9 +146,10 @@ class PatchVQVAEConfig(VQVAEConfig):
     (4, 4)
     """
 
-    whole: ClassVar[dict[str, int]] = {**AbstractImageConfig.whole, "position_dim": 0}
+    whole: ClassVar[dict[str, int]] = {**AbstractImageConfig.whole, "decoder_hidden": 1, "position_dim": 0}
 
     grid: tuple[int, int] = (4, 4)
+    decoder_hidden: int = 64
     position_dim: int = 0
 
     @property

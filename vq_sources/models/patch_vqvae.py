@@ -79,11 +79,11 @@ class _PatchDecoder(nn.Module):
         self.outputs = outputs
         self.place = nn.Parameter(0.1 * torch.randn(config.positions, config.position_dim))
         self.body = nn.Sequential(
-            nn.Linear(config.codebook_dim + config.position_dim, config.hidden),
+            nn.Linear(config.codebook_dim + config.position_dim, config.decoder_hidden),
             nn.SiLU(),
-            nn.Linear(config.hidden, config.hidden),
+            nn.Linear(config.decoder_hidden, config.decoder_hidden),
             nn.SiLU(),
-            nn.Linear(config.hidden, height * width * outputs),
+            nn.Linear(config.decoder_hidden, height * width * outputs),
         )
         self.register_buffer("columns", _patches(config).flatten().argsort(), persistent=False)
 
