@@ -12,7 +12,10 @@ from vq_sources.distil import DecoderSource, distil, load_circuit
 from vq_sources.errors import ConfigError, DataError, QuantizerError, SelectionError
 from vq_sources.fitting import encode, fit
 from vq_sources.models import (
+    GMVQ,
     VQVAE,
+    GMVQConfig,
+    GMVQDraws,
     PatchVQVAE,
     PatchVQVAEConfig,
     VQVAEConfig,
@@ -21,6 +24,7 @@ from vq_sources.models import (
     config_to_dict,
     load_model,
     save_model,
+    with_draws,
 )
 from vq_sources.priors import (
     AutoregressivePrior,
@@ -33,6 +37,7 @@ from vq_sources.priors import (
 from vq_sources.protocols import ImageVQDecoder, LocalVQDecoder, VQDecoder, VQSource
 
 __all__ = [
+    "GMVQ",
     "VQVAE",
     "AutoregressivePrior",
     "CircuitPrior",
@@ -43,6 +48,8 @@ __all__ = [
     "DecoderSource",
     "EmpiricalPrior",
     "FitSettings",
+    "GMVQConfig",
+    "GMVQDraws",
     "ImageVQDecoder",
     "IndependentPrior",
     "LocalVQDecoder",
@@ -70,4 +77,5 @@ __all__ = [
     "priors",
     "save_model",
     "selection",
+    "with_draws",
 ]

@@ -19,8 +19,9 @@ from pcircuits.families import AbstractFamily
 from pcircuits.scope import Variable
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
-from vq_sources.models.config import PatchVQVAEConfig, VQVAEConfig
+from vq_sources.models.config import GMVQConfig, GMVQDrawsConfig, PatchVQVAEConfig, VQVAEConfig
 from vq_sources.models.files import Architectures, config_from_dict, config_of
+from vq_sources.models.gmvq import GMVQ, GMVQDraws
 from vq_sources.models.patch_vqvae import PatchVQVAE
 from vq_sources.models.vqvae import VQVAE
 from vq_sources.protocols import VQDecoder, check_codes, grid_of, leaf_groups, likelihood_by_group
@@ -51,6 +52,8 @@ class DecoderSource(nn.Module):
     architectures: ClassVar[Architectures] = {
         "VQVAE": (VQVAEConfig, VQVAE),
         "PatchVQVAE": (PatchVQVAEConfig, PatchVQVAE),
+        "GMVQ": (GMVQConfig, GMVQ),
+        "GMVQDraws": (GMVQDrawsConfig, GMVQDraws),
     }
     families: ClassVar[tuple[type[AbstractFamily], ...]] = ()
     """Families of the user's that models from files may have."""

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ class TableConfig:
 class Table(nn.Module):
     """Two codes for a row of four columns of three families; the first code decides two of them, out of order."""
 
-    variables = {
+    variables: ClassVar = {
         "age": pc.families.Normal(),
         "kind": pc.families.Categorical(3),
         "ill": pc.families.Bernoulli(),

@@ -12,7 +12,7 @@ from vq_sources.errors import ConfigError
 from vq_sources.models.scaling import strides_between
 from vq_sources.plain_numbers import pair, real_number
 
-__all__ = ["AbstractImageConfig", "PatchVQVAEConfig", "VQVAEConfig"]
+__all__ = ["AbstractImageConfig", "GMVQConfig", "GMVQDrawsConfig", "PatchVQVAEConfig", "VQVAEConfig"]
 
 
 @dataclass(frozen=True)
@@ -160,3 +160,67 @@ class PatchVQVAEConfig(VQVAEConfig):
     def _check_family(self) -> None:
         if self.family != Categorical(self.levels):
             super()._check_family()
+
+
+@dataclass(frozen=True)
+class GMVQConfig(AbstractImageConfig):
+    """The architecture of a `GMVQ`; the defaults suit scikit-learn's digits (8 × 8, 17 levels).
+
+    The first ten fields, up to `codebook_dim`, are those of `VQVAEConfig`.
+
+    **Arguments**
+
+    - `latent_weight`: γ of the latent term. It draws proxy latents and means together; 1 makes all codes one on the digits.
+    - `kl_weight`: β of KL(q(c) ‖ uniform), q(c) aggregated over a batch and its positions.
+    - `temperature`, `final_temperature`: of the Gumbel-softmax, at the first training step and after `anneal_steps`.
+    - `anneal_steps`: how many training steps the temperature falls over, geometrically.
+
+    **Raises** `ConfigError` as `VQVAEConfig`, for weights below 0 and for temperatures that are not positive.
+
+    **Example**
+
+    >>> GMVQConfig(kl_weight=0.5).final_temperature
+    0.1
+    """
+
+    whole: ClassVar[dict[str, int]] = {**AbstractImageConfig.whole, "anneal_steps": 1}
+    real: ClassVar[tuple[str, ...]] = (
+        "min_std",
+        "latent_weight",
+        "kl_weight",
+        "temperature",
+        "final_temperature",
+    )
+
+    latent_weight: float = 0.1
+    kl_weight: float = 1.0
+    temperature: float = 2.0
+    final_temperature: float = 0.1
+    anneal_steps: int = 1000
+
+    def _check_numbers(self) -> None:
+        for name in ("latent_weight", "kl_weight"):
+            self._require(getattr(self, name) >= 0, name, "at least 0")
+        for name in ("temperature", "final_temperature"):
+            self._require(getattr(self, name) > 0, name, "above 0")
+
+
+@dataclass(frozen=True)
+class GMVQDrawsConfig(GMVQConfig):
+    """The architecture of a `GMVQDraws`: that of its `GMVQ`, and how many draws of the noise there are.
+
+    **Arguments**
+
+    - `draws`: S.
+
+    **Raises** `ConfigError` as `GMVQConfig`.
+
+    **Example**
+
+    >>> GMVQDrawsConfig(draws=4).draws
+    4
+    """
+
+    whole: ClassVar[dict[str, int]] = {**GMVQConfig.whole, "draws": 1}
+
+    draws: int = 1

@@ -52,8 +52,12 @@ class AbstractImageVQ(nn.Module, ABC):
         super().__init__()
         self.config = config
         with seeded(generator):
-            self.encoder = convolutional_encoder(config)
+            self.encoder = self._encoder()
             self.quantizer, self.decoder, self.head = self._parts()
+
+    def _encoder(self) -> nn.Module:
+        """Images (B, 1, H, W) in [−1, 1] to what the quantiser takes, (B, d, h, w)."""
+        return convolutional_encoder(self.config, self.config.codebook_dim)
 
     @abstractmethod
     def _parts(self) -> tuple[AbstractQuantizer, nn.Module, nn.Module]:
@@ -181,12 +185,12 @@ def widths(config: AbstractImageConfig) -> list[int]:
     return [max(config.hidden_at_image, config.hidden >> (steps - level)) for level in range(steps + 1)]
 
 
-def convolutional_encoder(config: AbstractImageConfig) -> nn.Sequential:
-    """Strided convolutions and residual blocks from an image (B, 1, H, W) to vectors (B, d, h, w)."""
+def convolutional_encoder(config: AbstractImageConfig, outputs: int) -> nn.Sequential:
+    """Strided convolutions and residual blocks from an image (B, 1, H, W) to numbers (B, outputs, h, w)."""
     channels = widths(config)
     layers: list[nn.Module] = [nn.Conv2d(1, channels[0], 3, padding=1), nn.SiLU()]
     for level, stride in enumerate(strides_between(config.data_shape, config.grid)):
         layers.append(downsampling(channels[level], channels[level + 1], stride))
         layers += [ResidualBlock(channels[level + 1]) for _ in range(config.blocks)]
-    layers += [nn.GroupNorm(1, channels[-1]), nn.SiLU(), nn.Conv2d(channels[-1], config.codebook_dim, 1)]
+    layers += [nn.GroupNorm(1, channels[-1]), nn.SiLU(), nn.Conv2d(channels[-1], outputs, 1)]
     return nn.Sequential(*layers)

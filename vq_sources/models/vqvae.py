@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vq_sources.models.config import VQVAEConfig
+from vq_sources.models.config import AbstractImageConfig, VQVAEConfig
 from vq_sources.models.head import LocationScaleHead
 from vq_sources.models.interface import AbstractImageVQ, widths
 from vq_sources.models.scaling import ResidualBlock, strides_between
 from vq_sources.quantizers import AbstractQuantizer, Quantized, ema_quantizer
 
-__all__ = ["VQVAE", "commitment", "quantizer_of"]
+__all__ = ["VQVAE", "commitment", "convolutional_decoder", "quantizer_of"]
 
 
 class VQVAE(AbstractImageVQ):
@@ -48,7 +48,7 @@ class VQVAE(AbstractImageVQ):
 
     def _parts(self) -> tuple[AbstractQuantizer, nn.Module, nn.Module]:
         config = self.config
-        quantizer, decoder = quantizer_of(config), _decoder(config)
+        quantizer, decoder = quantizer_of(config), convolutional_decoder(config)
         return quantizer, decoder, LocationScaleHead(widths(config)[0], config.data_shape, config.min_std)
 
     def _decode(self, vectors: Tensor) -> dict[str, Tensor]:
@@ -73,7 +73,8 @@ def commitment(config: VQVAEConfig, quantized: Quantized) -> tuple[Tensor, dict[
     return config.commitment_weight * distance, {"commitment": float(distance.detach())}
 
 
-def _decoder(config: VQVAEConfig) -> nn.Sequential:
+def convolutional_decoder(config: AbstractImageConfig) -> nn.Sequential:
+    """Residual blocks and transposed convolutions from vectors (N, d, h, w) to features (N, C, H, W)."""
     channels = widths(config)
     layers: list[nn.Module] = [nn.Conv2d(config.codebook_dim, channels[-1], 3, padding=1)]
     strides = strides_between(config.data_shape, config.grid)

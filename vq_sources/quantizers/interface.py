@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -13,15 +14,22 @@ __all__ = ["AbstractQuantizer", "Quantized"]
 
 
 class Quantized(NamedTuple):
-    """What a forward pass gives: quantised vectors (B, P, d), codes (B, P) int64, and a scalar auxiliary loss."""
+    """What a forward pass gives: quantised vectors (B, P, d), codes (B, P) int64, and a scalar auxiliary loss.
+
+    `parts` are further scalars by name, of quantisers that have more to say than one loss.
+    """
 
     vectors: Tensor
     codes: Tensor
     loss: Tensor
+    parts: Mapping[str, Tensor] | None = None
 
 
 class AbstractQuantizer(nn.Module, ABC):
     """Maps vectors (B, P, d), channels last, P = grid height · grid width row-major, to codes below `num_codes`.
+
+    The vectors that codes decode to may have another size than those that are quantised (`dim`), where an encoder says more
+    of a vector than the vector.
 
     Laws: `decode(encode(v))` equals `forward(v).vectors` in eval mode; `encode` and `decode` change no state and do
     not depend on the mode; the codebook moves only in training mode while gradients are recorded.
