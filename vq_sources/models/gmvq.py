@@ -172,9 +172,9 @@ def with_draws(
     """
     draws = whole_number(draws, "draws", 1, ConfigError)
     config = {field.name: getattr(model.config, field.name) for field in fields(model.config)}
-    decoder = GMVQDraws(GMVQDrawsConfig(**config, draws=draws), generator)
-    decoder.model.load_state_dict(model.decoder_alone().state_dict())
     like = model.quantizer.means
+    decoder = GMVQDraws(GMVQDrawsConfig(**config, draws=draws), generator).to(like.device, like.dtype)
+    decoder.model.load_state_dict(model.decoder_alone().state_dict())
     count, number = len(codes), torch.arange(draws, device=codes.codes.device)
     repeated = codes.codes.repeat_interleave(draws, 0)
     joint = None if codes.log_joint is None else codes.log_joint.repeat_interleave(draws, 0) - math.log(draws)
@@ -186,4 +186,4 @@ def with_draws(
         replace(codes.provenance, asked=codes.provenance.asked * draws, reached=count * draws),
         joint,
     )
-    return decoder.to(like.device, like.dtype).train(model.training), every
+    return decoder.train(model.training), every
