@@ -2,63 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from math import exp
 
 import networkx as nx
 import torch
 from torch import Tensor
 
 from pcircuits.arguments import as_generator
-from pcircuits.errors import EvidenceError, ScopeError
+from pcircuits.errors import EvidenceError, ParameterError, ScopeError
 from pcircuits.families.draws import uniform
 from pcircuits.families.fields import integer
 from pcircuits.structures.tables import Table, as_table
 
-__all__ = ["cluster_states", "k_means", "neighbourhoods", "windows"]
+__all__ = ["cluster_states", "k_means", "nearest", "neighbourhoods", "windows"]
 
 SWEEPS = 20
 """How often centres are moved, unless none moves before."""
 
 
-def windows(height: int, width: int, size: int = 5) -> list[list[int]]:
+Group = Mapping[int, float]
+"""Numbers of columns, and what their values are multiplied with before they are compared."""
+
+
+def windows(height: int, width: int, size: int = 5, spread: float = 1.0) -> list[Group]:
     """For each cell of a grid, the cells in the square of `size` cells a side around it, cut off at the border.
 
-    The cell at row r and column c is the number r · width + c.
+    A cell at the distance d from the one in the centre has the weight exp(-½ (d / spread)²): a latent has to say most about
+    its own cell. The cell at row r and column c is the number r · width + c.
 
     **Arguments**
 
     - `size`: an odd number of cells, at least 1.
+    - `spread`: in cells, > 0.
 
-    >>> windows(2, 3, 3)[0], windows(2, 3, 3)[4]
-    ([0, 1, 3, 4], [0, 1, 2, 3, 4, 5])
+    **Raises** `ParameterError` for sizes below 1 and a spread that is not positive.
+
+    >>> windows(2, 2, 3)[0] == {0: 1.0, 1: exp(-0.5), 2: exp(-0.5), 3: exp(-1.0)}
+    True
     """
     height, width = integer(height, "height", least=1), integer(width, "width", least=1)
-    reach = integer(size, "size", least=1) // 2
+    reach, spread = integer(size, "size", least=1) // 2, _positive(spread)
     rows = [range(max(0, r - reach), min(height, r + reach + 1)) for r in range(height)]
     columns = [range(max(0, c - reach), min(width, c + reach + 1)) for c in range(width)]
-    return [[r * width + c for r in down for c in across] for down in rows for across in columns]
+    return [
+        {r * width + c: _fallen((r - row) ** 2 + (c - column) ** 2, spread) for r in rows[row] for c in columns[column]}
+        for row in range(height)
+        for column in range(width)
+    ]
 
 
-def neighbourhoods(tree: nx.Graph, steps: int = 1) -> list[list[int]]:
-    """For each node of a tree over columns, the numbers of the columns at most so many edges away.
+def neighbourhoods(tree: nx.Graph, steps: int = 2, spread: float = 1.0) -> list[Group]:
+    """For each node of a tree over columns, the columns at most so many edges away, weighted as those of `windows`.
 
     **Arguments**
 
     - `tree`: such as `chow_liu_tree(data)`; columns are numbered in the order of its nodes.
     - `steps`: how many edges, at least 0.
+    - `spread`: in edges, > 0.
 
-    >>> neighbourhoods(nx.path_graph("abcd"))
-    [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3]]
+    **Raises** `ParameterError` for fewer steps than none and a spread that is not positive.
+
+    >>> neighbourhoods(nx.path_graph("abcd"), steps=1)[0] == {0: 1.0, 1: exp(-0.5)}
+    True
     """
-    steps = integer(steps, "steps", least=0)
+    steps, spread = integer(steps, "steps", least=0), _positive(spread)
     number: dict[Hashable, int] = {node: i for i, node in enumerate(tree)}
     near = (nx.single_source_shortest_path_length(tree, node, cutoff=steps) for node in tree)
-    return [sorted(number[node] for node in found) for found in near]
+    return [{number[node]: _fallen(d**2, spread) for node, d in found.items()} for found in near]
+
+
+def _fallen(square: int, spread: float) -> float:
+    return exp(-0.5 * square / spread**2)
+
+
+def _positive(spread: float) -> float:
+    if not spread > 0:
+        raise ParameterError(f"spread is {spread!r}: it must be a number > 0")
+    return float(spread)
 
 
 def cluster_states(
     data: object,
-    groups: Sequence[Sequence[int]],
+    groups: Sequence[Group | Sequence[int]],
     states: int,
     *,
     generator: torch.Generator,
@@ -72,7 +98,8 @@ def cluster_states(
     **Arguments**
 
     - `data`: (B, D); NaN is missing.
-    - `groups`: N groups of numbers of columns, such as `windows(28, 28, 5)` or `neighbourhoods(tree)`.
+    - `groups`: N groups of numbers of columns, such as `windows(28, 28)` or `neighbourhoods(tree)`, with weights that
+      values are multiplied with; 1 where a group has none. Bring columns of different units to one scale before.
     - `states`: K, how many centres a group has.
     - `generator`: what rows and first centres are drawn from.
     - `rows`: how many rows, drawn at random, centres are found on; all rows get a state.
@@ -99,9 +126,11 @@ def cluster_states(
     kept = torch.uint8 if states <= 256 else torch.int32
     found = torch.empty(count, len(groups), dtype=kept, device=values.device)
     for number, group in enumerate(groups):
-        columns = torch.tensor(list(group), device=values.device)
-        centres = k_means(sample[:, columns].float(), states, generator=generator)
-        found[:, number] = nearest(values[:, columns].float(), centres).to(kept)
+        weights = dict(group) if isinstance(group, Mapping) else dict.fromkeys(group, 1.0)
+        columns, weight = torch.tensor(list(weights)), torch.tensor(list(weights.values()))
+        columns, weight = columns.to(values.device), weight.to(values.device, torch.float32)
+        centres = k_means(sample[:, columns] * weight, states, generator=generator)
+        found[:, number] = nearest(values[:, columns] * weight, centres).to(kept)
     return found
 
 

@@ -14,7 +14,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import ScopeError
 from pcircuits.families.fields import integer
-from pcircuits.scope import Variable, as_labels, order
+from pcircuits.scope import Variable, as_label, as_labels, order
 from pcircuits.structures.leaves import Leaves, check_leaves
 from pcircuits.structures.tree_starts import RandomStart, TreeStart
 
@@ -53,7 +53,7 @@ def hidden_tree(
     width or a number of roots below 1; `CircuitError` and `ScopeError` where `leaves` makes other units than those it is
     asked for.
 
-    Liu and Van den Broeck (2021), *Tractable Regularization of Probabilistic Circuits*, section 5.
+    Liu and Van den Broeck (2021), *Tractable Regularization of Probabilistic Circuits*.
 
     >>> import networkx as nx
     >>> from pcircuits.structures import bernoulli_leaves
@@ -136,7 +136,7 @@ def _cells(tree: nx.Graph) -> list[tuple[Variable, ...]]:
     first: dict[Variable, Hashable] = {}
     for node, scope in tree.nodes(data="scope"):
         try:
-            labels = as_labels(node if scope is None else scope)
+            labels = (as_label(node),) if scope is None else as_labels(scope)
         except ScopeError as error:
             raise ScopeError(
                 f"node {node!r} needs to be a column, or to have columns as its `scope`: {error}"

@@ -57,7 +57,7 @@ class StateInformation:
                     f"column {table.variables[number]!r} holds {values[fraction][0].item()!r}, which is no integer: measure "
                     "real numbers by QuantileInformation(bins), or by GaussianInformation()"
                 )
-            seen, code = values.unique(return_inverse=True)
+            seen, code = torch.unique(values, return_inverse=True)
             codes[rows, number] = code.int()
             sizes.append(max(1, len(seen)))
         return _of_codes(codes, table.known, sizes, weights)
@@ -91,7 +91,9 @@ class QuantileInformation:
             if len(values):
                 numbers = values.double().contiguous()
                 places = torch.arange(1, self.bins, device=numbers.device) * len(numbers) // self.bins
-                codes[rows, number] = torch.bucketize(numbers, numbers.sort().values[places].unique(), right=True).int()
+                codes[rows, number] = torch.bucketize(
+                    numbers, torch.unique(numbers.sort().values[places]), right=True
+                ).int()
         return _of_codes(codes, table.known, [self.bins] * codes.shape[1], weights)
 
 
@@ -111,7 +113,7 @@ class GaussianInformation:
         shift, scale = _means_and_scales(table)
         size = table.values.shape[1]
         count, first, second, product = (torch.zeros(size, size, dtype=torch.float64) for _ in range(4))
-        for rows in torch.arange(len(table.values)).split(ROWS):
+        for rows in torch.split(torch.arange(len(table.values)), ROWS):
             known = torch.ones(len(rows), size) if table.known is None else table.known[rows].cpu()
             known = known.double()
             values = (table.values[rows].cpu().double() - shift) / scale * known
@@ -169,7 +171,7 @@ def _of_blocks(
     """The mutual information of the columns of two blocks: H(i) + H(j) - H(i, j), over the rows that know both."""
     dtype = torch.float32 if weights is None else torch.float64  # counts below 2^24 are exact in single precision
     counts = torch.zeros(sum(sizes[left]), sum(sizes[right]), dtype=torch.float64, device=codes.device)
-    for rows in torch.arange(len(codes), device=codes.device).split(ROWS):
+    for rows in torch.split(torch.arange(len(codes), device=codes.device), ROWS):
         first = _indicators(codes, known, sizes, rows, left, dtype)
         second = first if left == right else _indicators(codes, known, sizes, rows, right, dtype)
         weighted = first if weights is None else first * weights[rows].unsqueeze(1)
