@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import Evidence
-from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.layers.layer import Flows
+from pcircuits.families.interface import Parameters
+from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
 from pcircuits.scope import Variable
@@ -25,9 +25,9 @@ class _States(Flows):
         self.values = torch.arange(total.shape[1], dtype=total.dtype, device=total.device).view(-1, 1, 1)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
-        here = (columns == self.column).any(-1)
+        family, here = own.family, (columns == self.column).any(-1)
         if bool(here.any()) and columns.shape[2] > 1:
             raise CircuitError(
                 f"column {self.column} is part of {family} over several variables: ask for the probability of one state at "
