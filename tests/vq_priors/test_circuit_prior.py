@@ -10,6 +10,7 @@ import pcircuits as pc
 import vq_sources as vq
 from pcircuits import structures
 from pcircuits.errors import ParameterError
+from pcircuits.learning import EMSettings
 from vq_sources.priors import CircuitPrior
 from vq_sources.testing import check_prior
 
@@ -144,3 +145,25 @@ def test_settings_tell_structures_apart_and_identities_tell_weights_apart():
 def test_what_is_no_circuit_over_codes_says_why(circuit, num_codes, says):
     with pytest.raises(ParameterError, match=says):
         CircuitPrior(circuit, num_codes=num_codes)
+
+
+def test_em_learns_each_class_from_its_own_codes():
+    """Two classes that are each other's mirror: what EM finds gives each code the class it is of."""
+    base = torch.randint(2, (300,), generator=seeded(3))
+    codes = torch.stack([base, base, torch.randint(2, (300,), generator=seeded(4))], 1)
+    labels = torch.arange(300) % 3 // 2  # two thirds are of the first class
+    codes[labels == 1, 1] = 1 - codes[labels == 1, 1]
+    split = vq.data.encoded.EncodedSplit(codes, labels)
+    data = vq.data.encoded.EncodedDataset("pairs", (1, 3), (2, 2, 2), 2, split, split, split)
+    tree = structures.chow_liu_tree(codes)
+    circuit = structures.hidden_tree(tree, structures.categorical_leaves(2), 4, 2, generator=seeded(0))
+    prior = CircuitPrior(circuit, GRID, dtype=torch.float64)
+    history = prior.em(data, EMSettings(epochs=40, pseudocount=1e-6))
+    losses = [epoch.train_loss for epoch in history.epochs]
+    assert all(later <= earlier + 1e-6 for earlier, later in itertools.pairwise(losses))
+    assert prior.class_probs.tolist() == pytest.approx([2 / 3, 1 / 3])
+    every = torch.tensor(list(itertools.product(range(2), repeat=3)))
+    for label in (0, 1):
+        probs = prior.log_prob(every, label).detach().exp()
+        frequencies = torch.stack([(codes[labels == label] == code).all(1).double().mean() for code in every])
+        assert float((probs - frequencies).abs().max()) < 0.05

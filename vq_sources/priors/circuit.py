@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,10 +13,13 @@ import pcircuits as pc
 from pcircuits.circuit.units import Input
 from pcircuits.errors import ParameterError
 from pcircuits.families.finite import AbstractFinite
+from pcircuits.learning import EMSettings, EpochRecord, History, Rows, em
 from pcircuits.parameters import Sourced
 from pcircuits.queries.states import state_probabilities
 from pcircuits.scope import REAL
+from vq_sources.data import EncodedDataset
 from vq_sources.priors.interface import AutoregressivePrior
+from vq_sources.protocols import check_codes
 
 __all__ = ["CircuitPrior"]
 
@@ -27,9 +31,9 @@ class CircuitPrior(AutoregressivePrior):
     pass down to the units of code t, which gives all K symbols together. So every selection runs on it, and
     `vq_sources.compose` takes it to a circuit over pixels.
 
-    Any structure over P discrete variables will do: `pcircuits.structures.hidden_tree` on the Chow-Liu tree of the codes,
-    `hidden_markov`, or `layered(quad_graph(h, w), categorical_leaves(K), ...)`. `model` is the compiled circuit, which
-    `pcircuits.learning` trains; `vq_sources.fit` trains it by gradients, as every prior.
+    Any structure over P discrete variables will do, such as `pcircuits.structures.hidden_tree` on the Chow-Liu tree of the
+    codes, or `layered(quad_graph(h, w), categorical_leaves(K), ...)`. It is trained by `em`; `vq_sources.fit` trains it by
+    gradients, as every prior. `model` is the compiled circuit.
 
     **Arguments**
 
@@ -75,6 +79,48 @@ class CircuitPrior(AutoregressivePrior):
     @property
     def device(self) -> torch.device:
         return self.model.program.like.device
+
+    def em(
+        self,
+        data: EncodedDataset,
+        settings: EMSettings | None = None,
+        *,
+        folder: str | Path | None = None,
+        progress: bool = False,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> History:
+        """Fit to encoded data by expectation-maximisation; with classes, each root to the codes of its own.
+
+        Class probabilities become the frequencies of the training labels.
+
+        **Arguments**
+
+        - `data`: what `vq_sources.encode` makes of a data set.
+        - `settings`, `folder`, `progress`, `on_epoch`: as of `pcircuits.learning.em`.
+
+        **Raises** `DataError` for codes and labels that do not fit; else as `pcircuits.learning.em`.
+
+        >>> from pcircuits import structures
+        >>> from vq_sources.data import EncodedDataset, EncodedSplit
+        >>> codes = torch.tensor([[0, 0, 1], [0, 0, 0], [1, 1, 0], [1, 1, 1]])
+        >>> split = EncodedSplit(codes, torch.tensor([0, 0, 1, 1]))
+        >>> data = EncodedDataset("three", (1, 3), (2, 2, 2), 2, split, split, split)
+        >>> tree = structures.hidden_tree(
+        ...     structures.chow_liu_tree(codes), structures.categorical_leaves(2), 2, 2,
+        ...     generator=torch.Generator().manual_seed(0),
+        ... )
+        >>> prior = CircuitPrior(tree)
+        >>> history = prior.em(data, EMSettings(epochs=30, pseudocount=0.0))
+        >>> prior.log_prob(codes, split.labels).exp().round(decimals=3).tolist()
+        [0.5, 0.5, 0.5, 0.5]
+        """
+        self.prepare(data.train.batch)
+        rows, validation = (self._rows(*split.batch) for split in (data.train, data.validation))
+        return em(self.model, rows, validation, settings=settings, folder=folder, progress=progress, on_epoch=on_epoch)
+
+    def _rows(self, codes: Tensor, labels: Tensor) -> Rows:
+        check_codes(codes, self.cardinalities)
+        return Rows(codes.to(self._dtype), roots=None if self.num_classes is None else self._labels(labels, len(codes)))
 
     def to_circuit(self) -> pc.Circuit:
         """The circuit with the parameters that it has now; a root for each class where there are some."""
