@@ -29,7 +29,7 @@ FLOORS = {
         ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
-        ["distil", "compose", "fitting", "metrics"],
+        ["distil", "compose", "calibrate", "finetune", "fitting", "metrics"],
         ["cli", "report", "testing"],
     ],
 }

@@ -5,11 +5,13 @@ Train a VQ-VAE and a prior over its codes, choose codes, distil them into a circ
 
 from pcircuits.learning import FitSettings
 from vq_sources import metrics, priors, selection
+from vq_sources.calibrate import CalibratedDecoder, calibrate
 from vq_sources.codes import CodeSet
 from vq_sources.compose import compose
 from vq_sources.data import Dataset, dequantise, load
 from vq_sources.distil import DecoderSource, distil, load_circuit
 from vq_sources.errors import ConfigError, DataError, QuantizerError, SelectionError
+from vq_sources.finetune import FineTuned, finetune
 from vq_sources.fitting import encode, fit
 from vq_sources.models import (
     GMVQ,
@@ -40,6 +42,7 @@ __all__ = [
     "GMVQ",
     "VQVAE",
     "AutoregressivePrior",
+    "CalibratedDecoder",
     "CircuitPrior",
     "CodeSet",
     "ConfigError",
@@ -47,6 +50,7 @@ __all__ = [
     "Dataset",
     "DecoderSource",
     "EmpiricalPrior",
+    "FineTuned",
     "FitSettings",
     "GMVQConfig",
     "GMVQDraws",
@@ -62,6 +66,7 @@ __all__ = [
     "VQDecoder",
     "VQSource",
     "VQVAEConfig",
+    "calibrate",
     "codebook_report",
     "compose",
     "config_from_dict",
@@ -69,6 +74,7 @@ __all__ = [
     "dequantise",
     "distil",
     "encode",
+    "finetune",
     "fit",
     "load",
     "load_circuit",

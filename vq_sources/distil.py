@@ -27,7 +27,7 @@ from vq_sources.models.vqvae import VQVAE
 from vq_sources.protocols import VQDecoder, check_codes, grid_of, leaf_groups, likelihood_by_group
 from vq_sources.quantizers.seeding import seeded
 
-__all__ = ["DecoderSource", "Weights", "distil", "leaf_units", "load_circuit"]
+__all__ = ["DecoderSource", "Weights", "component_weights", "distil", "leaf_units", "load_circuit"]
 
 Weights = Literal["uniform", "prior", "bound"]
 """How components are weighed: 1/N; p(z) renormalised on the set; or p(z) itself, a lower bound of the teacher."""
@@ -153,7 +153,7 @@ def distil(
         raise DataError(f"the codes are of a grid {codes.grid}, and the source's is {grid_of(source)}")
     check_codes(codes.codes, source.cardinalities)
     units, labels = leaf_units(source, codes.codes, eager, "distil")
-    return pc.Circuit(units.prod().sum(_weights(codes, weights, classes)), variables=labels)
+    return pc.Circuit(units.prod().sum(component_weights(codes, weights, classes)), variables=labels)
 
 
 def leaf_units(
@@ -190,7 +190,7 @@ def leaf_units(
     return pc.concat(arrays, axis="regions")[order], [labels[i] for i in order]
 
 
-def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence[int]) -> pc.Parameter:
+def component_weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence[int] = False) -> pc.Parameter:
     """The weights of the sum, (N,) or (C, N)."""
     if isinstance(weights, Tensor):
         if not isinstance(classes, bool):

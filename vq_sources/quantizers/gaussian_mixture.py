@@ -84,7 +84,7 @@ class GaussianMixtureQuantizer(AbstractQuantizer):
     def temperature(self) -> float:
         """τ at this step."""
         passed = min(1.0, int(self.steps) / max(1, self.anneal_steps))
-        return self.start * (self.end / self.start) ** passed
+        return float(self.start * (self.end / self.start) ** passed)
 
     @torch.no_grad()
     def initialise(self, vectors: Float[Tensor, "n d"], generator: torch.Generator | None = None) -> None:
