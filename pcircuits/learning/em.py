@@ -93,7 +93,9 @@ def em(
     """
     settings = EMSettings() if settings is None else settings
     if not isinstance(settings, EMSettings):
-        raise TrainingError(f"settings are an EMSettings, not {type(settings).__name__}: EMSettings(epochs=...) makes them.")
+        raise TrainingError(
+            f"settings are an EMSettings, not {type(settings).__name__}: EMSettings(epochs=...) makes them."
+        )
     if not isinstance(model, CompiledCircuit):
         raise TrainingError(
             f"em trains a compiled circuit, not {type(model).__name__}: circuit.compile() makes one; "
@@ -131,7 +133,9 @@ class EMRun(AbstractRun[Batch]):
         self.tally = Tally(module.program, _means(x))
         require_updates(module.program, self.tally)
         self.whole = float(weights.sum())
-        self.shares = torch.bincount(roots, weights.double(), minlength=module.circuit.num_roots) / max(self.whole, 1e-300)
+        self.shares = torch.bincount(roots, weights.double(), minlength=module.circuit.num_roots) / max(
+            self.whole, 1e-300
+        )
         self.named: set[int] = set()
 
     def rate(self, step: int) -> float:
@@ -152,14 +156,14 @@ class EMRun(AbstractRun[Batch]):
         with torch.no_grad(), naming_the_bound("em", self.module.program.memory):
             counts, total = self._counted(share_of(batch))
             add_up([*counts.tensors.values(), total])
-            counts.rows, loss = float(total[0]), float(total[1])
-            if counts.rows > 0:
-                counts.times(1 / counts.rows)
+            rows, loss = total.tolist()
+            if rows > 0:
+                counts.times(1 / rows)
                 if not self._all_at_once:
                     counts = self.settings.averaging.next(self.kept, counts, step, self.steps, self._prior).copy()
                 maximise(self.tally, counts.times(self.whole), self.settings.pseudocount, self.settings.minimum_scale)
-        mean = self.finite(torch.tensor(loss / counts.rows if counts.rows else torch.nan), "training loss", step)
-        self._means.add(mean, {}, max(1, round(float(total[0]))))
+        mean = self.finite(torch.tensor(loss / rows if rows else torch.nan), "training loss", step)
+        self._means.add(mean, {}, max(1, round(rows)))
         return mean
 
     def _counted(self, batch: Batch) -> tuple[Counts, Tensor]:
@@ -207,4 +211,3 @@ class EMRun(AbstractRun[Batch]):
 def _means(x: Tensor) -> Tensor:
     """The mean of what is observed of each column, (D,); 0 where nothing is."""
     return x.double().nanmean(0).nan_to_num(0.0)
-

@@ -434,7 +434,7 @@ def prior_counts(tally: Tally, roots: Tensor | None = None) -> Counts:
         x = program.like.new_zeros((1, program.columns))
         for state, found in passes(program, Density(x, x > 0)):
             flow = torch.zeros_like(found.logs, dtype=x.dtype)
-            flow[0] = (flow.new_tensor([1.0] + [0.0] * (flow.shape[1] - 1)) if roots is None else roots.to(flow))
+            flow[0] = flow.new_tensor([1.0] + [0.0] * (flow.shape[1] - 1)) if roots is None else roots.to(flow)
             reader.read(state, torch.where(found.loose.unsqueeze(1), 0.0, flow))
         reader.done()
         counts.rows = 1.0
