@@ -86,9 +86,10 @@ def test_the_loss_is_the_nll_and_the_commitment():
     )
     vectors = model._vectors(x)
     distance = float(((vectors - model.quantizer.decode(codes)) ** 2).sum().detach()) / 5
-    assert parts["nll"] == pytest.approx(nll / 5, rel=1e-12)
-    assert parts["commitment"] == pytest.approx(distance, rel=1e-9)
-    assert float(loss.detach()) == pytest.approx(nll / 5 + 0.25 * distance, rel=1e-9)
+    # vector-quantize-pytorch looks its codebook up in float32, whatever the model's dtype.
+    assert parts["nll"] == pytest.approx(nll / 5, rel=1e-8)
+    assert parts["commitment"] == pytest.approx(distance, rel=1e-6)
+    assert float(loss.detach()) == pytest.approx(nll / 5 + 0.25 * distance, rel=1e-6)
 
 
 def test_it_trains_and_goes_through_files(tmp_path):
