@@ -715,13 +715,11 @@ def prior_of_next_codes(patch: Patches) -> None:
 
 @mutant("the divergence of a Gaussian mixture's codes is that of each vector", "tests/vq_models/test_gmvq.py::test_its_parts_are_those_of_the_aggregated_posterior")  # fmt: skip  # noqa: E501
 def divergence_of_vectors(patch: Patches) -> None:
-    def changed(made: Any, self: Any, vectors: torch.Tensor) -> Any:
-        parts = dict(made.parts)
-        parts["kl"] = parts["kl"] + parts["entropy"] - parts["conditional_entropy"]
-        return made._replace(parts=parts)
+    def changed(parts: Any, self: Any, vectors: torch.Tensor) -> Any:
+        return {**parts, "kl": parts["kl"] + parts["entropy"] - parts["conditional_entropy"]}
 
     quantizers = importlib.import_module("vq_sources.quantizers.gaussian_mixture")
-    patch(quantizers.GaussianMixtureQuantizer, "forward", after(changed))
+    patch(quantizers.GaussianMixtureQuantizer, "parts", after(changed))
 
 
 @mutant("the noise of a Gaussian mixture does not grow with the distance", "tests/vq_models/test_gmvq.py::test_cold_samples_are_codes_by_their_probabilities_with_noise_about_their_means")  # fmt: skip  # noqa: E501

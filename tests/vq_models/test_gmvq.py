@@ -78,7 +78,7 @@ def test_outside_of_training_a_vector_becomes_the_mean_of_its_most_probable_code
 
 
 def test_its_parts_are_those_of_the_aggregated_posterior():
-    parts = quantizer().eval()(VECTORS).parts
+    parts = quantizer().parts(VECTORS)
     every = [by_hand(vector) for vector in VECTORS.flatten(0, 1).tolist()]
     aggregated = [sum(q[c] for q, _ in every) / 4 for c in range(K)]
     entropy = -sum(p * math.log(p) for p in aggregated)

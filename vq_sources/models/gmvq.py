@@ -81,10 +81,10 @@ class GMVQ(AbstractImageVQ):
         parameters: dict[str, Tensor] = self.head(self.decoder(grid))
         return parameters
 
-    def _added(self, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
-        assert quantized.parts is not None
-        latent, kl = (self.config.positions * quantized.parts[name] for name in ("latent", "kl"))
-        shown = {name: float(value.detach()) for name, value in quantized.parts.items()}
+    def _added(self, vectors: Tensor, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
+        parts = self.quantizer.parts(vectors)
+        latent, kl = (self.config.positions * parts[name] for name in ("latent", "kl"))
+        shown = {name: float(value.detach()) for name, value in parts.items()}
         added = self.config.latent_weight * latent + self.config.kl_weight * kl
         return added, {**shown, "temperature": self.quantizer.temperature}
 

@@ -68,7 +68,7 @@ class AbstractImageVQ(nn.Module, ABC):
         """Vectors of codes to parameters of the family, each (N, D, *event)."""
 
     @abstractmethod
-    def _added(self, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
+    def _added(self, vectors: Float[Tensor, "B P d"], quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
         """What the loss adds to the NLL, in nats for each image, and its parts."""
 
     @property
@@ -130,10 +130,11 @@ class AbstractImageVQ(nn.Module, ABC):
         """
         images = batch[0]
         check_images(images, self.data_shape, self.levels)
-        quantized = self.quantizer(self._vectors(images))
+        vectors = self._vectors(images)
+        quantized = self.quantizer(vectors)
         parameters = self._decode(quantized.vectors)
         nll = -self.family.log_density(self._observations(images), parameters).sum(-1).mean()
-        added, parts = self._added(quantized)
+        added, parts = self._added(vectors, quantized)
         used = perplexity(quantized.codes, self.config.num_codes)
         return nll + added, {"nll": float(nll.detach()), **parts, "perplexity": used}
 

@@ -63,7 +63,7 @@ class PatchVQVAE(AbstractImageVQ):
         parameters: dict[str, Tensor] = self.head(self.decoder(vectors))
         return parameters
 
-    def _added(self, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
+    def _added(self, vectors: Tensor, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
         return commitment(self.config, quantized)
 
 

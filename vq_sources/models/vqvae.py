@@ -56,7 +56,7 @@ class VQVAE(AbstractImageVQ):
         parameters: dict[str, Tensor] = self.head(self.decoder(grid))
         return parameters
 
-    def _added(self, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
+    def _added(self, vectors: Tensor, quantized: Quantized) -> tuple[Tensor, dict[str, float]]:
         return commitment(self.config, quantized)
 
 

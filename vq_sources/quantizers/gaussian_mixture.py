@@ -32,9 +32,9 @@ class GaussianMixtureQuantizer(AbstractQuantizer):
     probable code, and z = μ_c. τ falls geometrically from `temperature` to `final_temperature` over `anneal_steps` training
     steps and stays there. The means start from k-means of the proxy latents, and σ_z² is then the mean of s.
 
-    The parts of a forward pass, each for a vector and in nats, on average over the batch:
+    The `parts` of a batch are, each for a vector and in nats, on average over the batch:
 
-    - `latent`: E_q ‖ẑ − μ_c‖² / (2 σ_z²), which is also its `loss`;
+    - `latent`: E_q ‖ẑ − μ_c‖² / (2 σ_z²), which is also the `loss` of a forward pass;
     - `kl`: KL(q(c) ‖ uniform) = log K − H(q(c)), with q(c) the mean of q(c | x) over all vectors of the batch;
     - `entropy` and `conditional_entropy`: H(q(c)) and E H(q(c | x)). By concavity the first is the larger.
 
@@ -107,35 +107,37 @@ class GaussianMixtureQuantizer(AbstractQuantizer):
 
     def log_posterior(self, vectors: Float[Tensor, "B P d"]) -> Float[Tensor, "B P K"]:
         """log q(c | x) of each vector."""
-        proxy, weights = self._parts(vectors)
+        proxy, weights = self._proxy_and_weights(vectors)
         # Σ_j w_j (ẑ_j − μ_j)², multiplied out; what no code changes cancels in the softmax.
         logits = (weights * proxy) @ self.means.T - 0.5 * weights @ (self.means**2).T
         return (logits / self.variance).log_softmax(-1)
 
-    def forward(self, vectors: Float[Tensor, "B P d"]) -> Quantized:
+    def parts(self, vectors: Float[Tensor, "B P d"]) -> dict[str, Float[Tensor, ""]]:
+        """The scalars `latent`, `kl`, `entropy` and `conditional_entropy` of a batch of vectors."""
         self._require_codebook()
-        log_q, (proxy, _) = self.log_posterior(vectors), self._parts(vectors)
-        q, codes = log_q.exp(), log_q.argmax(-1)
-        distances = torch.cdist(
-            proxy, self.means.expand(len(proxy), -1, -1), compute_mode="donot_use_mm_for_euclid_dist"
-        )
-        squared = distances**2
-        latent = (q * squared).sum(-1).mean() / (2 * self.variance)
-        aggregated = q.flatten(0, -2).mean(0)
-        entropy = torch.special.entr(aggregated).sum()
-        parts = {
-            "latent": latent,
+        log_q = self.log_posterior(vectors)
+        q = log_q.exp()
+        entropy = torch.special.entr(q.flatten(0, -2).mean(0)).sum()
+        return {
+            "latent": (q * self._squared_distances(vectors)).sum(-1).mean() / (2 * self.variance),
             "kl": math.log(self.num_codes) - entropy,
             "entropy": entropy,
             "conditional_entropy": -(q * log_q).sum(-1).mean(),
         }
+
+    def forward(self, vectors: Float[Tensor, "B P d"]) -> Quantized:
+        self._require_codebook()
+        log_q, latent = self.log_posterior(vectors), self.parts(vectors)["latent"]
+        codes = log_q.argmax(-1)
         if not (self.training and torch.is_grad_enabled()):
-            return Quantized(self.decode(codes), codes, latent, parts)
+            return Quantized(self.decode(codes), codes, latent)
         relaxed = ((log_q + gumbel(log_q.shape, None, log_q.device).to(log_q)) / self.temperature).softmax(-1)
         self.steps += 1
+        squared = self._squared_distances(vectors)
         share = squared / (squared + self.variance * self.means.shape[1])  # s / (s + σ_z²)
         deviation = (relaxed * (self.variance * share.clamp(min=1e-12)).sqrt()).sum(-1, keepdim=True)
-        return Quantized(relaxed @ self.means + deviation * torch.randn_like(proxy), codes, latent, parts)
+        mean = relaxed @ self.means
+        return Quantized(mean + deviation * torch.randn_like(mean), codes, latent)
 
     def encode(self, vectors: Float[Tensor, "B P d"]) -> Int64[Tensor, "B P"]:
         self._require_codebook()
@@ -146,7 +148,13 @@ class GaussianMixtureQuantizer(AbstractQuantizer):
         self._require_codebook()
         return self.means[codes.long()]
 
-    def _parts(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+    def _squared_distances(self, vectors: Tensor) -> Tensor:
+        """‖ẑ − μ_c‖² of each vector and code, (B, P, K)."""
+        proxy, _ = self._proxy_and_weights(vectors)
+        means = self.means.expand(len(proxy), -1, -1)
+        return torch.cdist(proxy, means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+
+    def _proxy_and_weights(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """ẑ, and w: 1 where the encoder gives 0."""
         proxy, raw = vectors.chunk(2, -1)
         return proxy, F.softplus(raw + math.log(math.e - 1)) + _LEAST_WEIGHT

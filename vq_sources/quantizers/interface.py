@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,15 +13,11 @@ __all__ = ["AbstractQuantizer", "Quantized"]
 
 
 class Quantized(NamedTuple):
-    """What a forward pass gives: quantised vectors (B, P, d), codes (B, P) int64, and a scalar auxiliary loss.
-
-    `parts` are further scalars by name, of quantisers that have more to say than one loss.
-    """
+    """What a forward pass gives: quantised vectors (B, P, d), codes (B, P) int64, and a scalar auxiliary loss."""
 
     vectors: Tensor
     codes: Tensor
     loss: Tensor
-    parts: Mapping[str, Tensor] | None = None
 
 
 class AbstractQuantizer(nn.Module, ABC):
