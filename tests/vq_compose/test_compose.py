@@ -4,6 +4,7 @@ import itertools
 import math
 from types import SimpleNamespace
 
+import networkx as nx
 import pytest
 import torch
 from torch import nn
@@ -17,9 +18,9 @@ from pcircuits.testing import check_structure
 LEVELS, SHAPE, GRID, K = 3, (2, 4), (1, 2), 3
 
 
-def tiny(family, position_dim=2):
+def tiny(family, position_dim=2, grid=GRID):
     config = vq.PatchVQVAEConfig(
-        data_shape=SHAPE, levels=LEVELS, grid=GRID, num_codes=K, hidden=4, hidden_at_image=4, codebook_dim=4,
+        data_shape=SHAPE, levels=LEVELS, grid=grid, num_codes=K, hidden=4, hidden_at_image=4, codebook_dim=4,
         family=family, min_std=0.1, position_dim=position_dim,
     )  # fmt: skip
     model = vq.PatchVQVAE(config, torch.Generator().manual_seed(1)).double()
@@ -96,6 +97,30 @@ def test_it_is_the_sum_over_all_codes(family, eager, roots):
     x = rows(family)
     got = circuit.compile(dtype=torch.float64).log_prob(x).reshape(len(x), -1)
     torch.testing.assert_close(got.detach(), by_hand(model, prior, x), rtol=1e-12, atol=1e-12)
+
+
+def structures_over_four():
+    leaves, generator = structures.categorical_leaves(K), torch.Generator().manual_seed(5)
+    codes = torch.randint(K, (50, 4), generator=torch.Generator().manual_seed(6))
+    tucker = structures.Tucker()
+    random = structures.random_binary_tree(range(4), 1, 2, generator)
+    return {
+        "quad graph": structures.layered(structures.quad_graph(2, 2), leaves, 2, generator=generator),
+        "Tucker": structures.layered(structures.binary_quad_tree(2, 2), leaves, 2, tucker, generator=generator),
+        "hidden tree": structures.hidden_tree(nx.star_graph(3), leaves, 2, generator=generator),
+        "observed tree": structures.observed_tree(structures.chow_liu_tree(codes), codes),
+        "random": structures.layered(random, leaves, 2, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("name", structures_over_four())
+def test_any_structure_over_codes_composes(name):
+    model, prior = tiny(pc.families.DiscretizedLogistic(LEVELS), grid=(2, 2)), structures_over_four()[name]
+    circuit, x = vq.compose(model, prior), rows(model.family, 3)
+    got = circuit.compile(dtype=torch.float64).log_prob(x).detach()
+    torch.testing.assert_close(got, by_hand(model, prior, x)[:, 0], rtol=1e-12, atol=1e-12)
+    assert circuit.check().normalised
+    assert circuit.compile().sample(50, torch.Generator().manual_seed(7)).shape == (50, 8)
 
 
 @pytest.mark.parametrize(
