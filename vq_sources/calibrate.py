@@ -17,7 +17,7 @@ from pcircuits.families.interface import AbstractUnivariate
 from pcircuits.learning import FitSettings
 from pcircuits.scope import Variable
 from vq_sources.codes import CodeSet
-from vq_sources.distil import Weights, component_weights
+from vq_sources.distil import Weights, component_weights, in_column_order
 from vq_sources.protocols import VQDecoder, check_codes, grid_of, leaf_groups, likelihood_by_group
 
 __all__ = ["CalibratedDecoder", "calibrate"]
@@ -125,14 +125,11 @@ def calibrate(
         pc.inputs(group.family, group.labels, pc.Sourced(scaled, len(group.labels), len(codes)))
         for group, scaled in zip(groups, sources, strict=True)
     ]
-    columns = [column for group in groups for column in group.columns]
-    order = sorted(range(len(columns)), key=columns.__getitem__)
-    labels = [label for group in groups for label in group.labels]
-    units = arrays[0] if len(arrays) == 1 else pc.concat(arrays, axis="regions")[order]
-    root = units.prod().sum(component_weights(codes, weights).frozen())
-    model = pc.Circuit(root, [labels[i] for i in order]).compile(dtype=data.dtype, device=data.device)
+    units, labels = in_column_order(groups, arrays)
+    circuit = pc.Circuit(units.prod().sum(component_weights(codes, weights).frozen()), labels)
+    model = circuit.compile(dtype=data.dtype, device=data.device)
     learning.fit(model, data, settings=settings or FitSettings(epochs=20, learning_rate=0.05, final_fraction=0.05))
-    factors = torch.ones(len(columns), dtype=data.dtype)
+    factors = torch.ones(len(labels), dtype=data.dtype)
     inputs = model.to_circuit().inputs
     for group in groups:
         trained = next(array for array in inputs if array.variables[0][0] == group.labels[0])

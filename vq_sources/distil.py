@@ -24,10 +24,10 @@ from vq_sources.models.files import Architectures, config_from_dict, config_of
 from vq_sources.models.gmvq import GMVQ, GMVQDraws
 from vq_sources.models.patch_vqvae import PatchVQVAE
 from vq_sources.models.vqvae import VQVAE
-from vq_sources.protocols import VQDecoder, check_codes, grid_of, leaf_groups, likelihood_by_group
+from vq_sources.protocols import LeafGroup, VQDecoder, check_codes, grid_of, leaf_groups, likelihood_by_group
 from vq_sources.quantizers.seeding import seeded
 
-__all__ = ["DecoderSource", "Weights", "component_weights", "distil", "leaf_units", "load_circuit"]
+__all__ = ["DecoderSource", "Weights", "component_weights", "distil", "in_column_order", "leaf_units", "load_circuit"]
 
 Weights = Literal["uniform", "prior", "bound"]
 """How components are weighed: 1/N; p(z) renormalised on the set; or p(z) itself, a lower bound of the teacher."""
@@ -182,6 +182,11 @@ def leaf_units(
             assert isinstance(source, nn.Module)
             parameters = pc.Sourced(DecoderSource(source, codes, number), len(group.labels), len(codes))
         arrays.append(pc.inputs(group.family, group.labels, parameters))
+    return in_column_order(groups, arrays)
+
+
+def in_column_order(groups: Sequence[LeafGroup], arrays: Sequence[pc.Units]) -> tuple[pc.Units, list[Variable]]:
+    """The units of each group as one array (D, N), a region for each column of the data, and the variables' labels."""
     if len(arrays) == 1:
         return arrays[0], list(groups[0].labels)
     columns = [column for group in groups for column in group.columns]
