@@ -701,16 +701,15 @@ def believed_locality(patch: Patches) -> None:
 
 @mutant("the next code of a circuit does not depend on the codes before it", "tests/vq_priors/test_circuit_prior.py::test_it_conforms[1]")  # fmt: skip  # noqa: E501
 def prior_of_next_codes(patch: Patches) -> None:
-    circuit = importlib.import_module("vq_sources.priors.circuit")
+    prior = importlib.import_module("vq_sources.priors.circuit").CircuitPrior
 
     def forgetful(old: Any) -> Any:
-        return lambda given, variable, states: old(circuit_without_evidence(given), variable, states)
+        def changed(self: Any, prefix: torch.Tensor, label: Any) -> torch.Tensor:
+            return old(self, prefix * 0, label)
 
-    def circuit_without_evidence(given: Any) -> Any:
-        missing = torch.full_like(given.evidence.x, torch.nan)
-        return type(given)(given.circuit_asked, given.program, given.columns, given.root_index).given(missing)
+        return changed
 
-    patch(circuit, "state_probabilities", forgetful)
+    patch(prior, "_next_log_probs", forgetful)
 
 
 @mutant("the divergence of a Gaussian mixture's codes is that of each vector", "tests/vq_models/test_gmvq.py::test_its_parts_are_those_of_the_aggregated_posterior")  # fmt: skip  # noqa: E501

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import pcircuits as pc
@@ -15,7 +16,6 @@ from pcircuits.errors import ParameterError
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.learning import EMSettings, EpochRecord, History, Rows, em
 from pcircuits.parameters import Sourced
-from pcircuits.queries.states import state_probabilities
 from pcircuits.scope import REAL
 from vq_sources.data import EncodedDataset
 from vq_sources.priors.interface import AutoregressivePrior
@@ -159,8 +159,9 @@ class CircuitPrior(AutoregressivePrior):
             possible = (log_known > -torch.inf).nonzero()[:, 0]
             if len(possible):
                 asked = self.model if label is None else self.model.root(label[possible])
-                given = asked.given(known[possible])
-                probs = state_probabilities(given, self.model.variables[length], cardinality).double()
+                probs = asked.given(known[possible]).probabilities(self.model.variables[length])[:, 0].double()
+                # States that the circuit has no units for are impossible, and so are those beyond the codes that exist.
+                probs = F.pad(probs, (0, max(0, cardinality - probs.shape[1])))[:, :cardinality]
                 result[possible] = (probs / probs.sum(1, keepdim=True)).log()
         return result
 
