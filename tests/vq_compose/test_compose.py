@@ -109,6 +109,7 @@ def structures_over_four():
         "Tucker": structures.layered(structures.binary_quad_tree(2, 2), leaves, 2, tucker, generator=generator),
         "hidden tree": structures.hidden_tree(nx.star_graph(3), leaves, 2, generator=generator),
         "observed tree": structures.observed_tree(structures.chow_liu_tree(codes), codes),
+        "hidden Markov model": structures.hidden_markov(4, 2, leaves, generator=generator),
         "random": structures.layered(random, leaves, 2, generator=generator),
     }
 
@@ -189,6 +190,13 @@ def test_ties_of_the_prior_stay_ties():
     circuit = vq.compose(tiny(pc.families.Normal()), prior, eager=True)
     of_codes = [p for p in circuit.parameters() if p.constraint is pc.simplex]
     assert [tuple(p.shape) for p in of_codes] == [(2, 3)]  # one table for both positions
+
+
+def test_a_homogeneous_model_over_codes_keeps_one_table_of_codes():
+    leaves, generator = structures.categorical_leaves(K), torch.Generator().manual_seed(5)
+    prior = structures.hidden_markov(4, 2, leaves, generator=generator)
+    circuit = vq.compose(tiny(pc.families.Normal(), grid=(2, 2)), prior)
+    assert [p.shape.numel() for p in circuit.parameters()] == [p.shape.numel() for p in prior.parameters()]
 
 
 def test_the_decoder_trains_through_the_circuit_and_the_original_stays():
