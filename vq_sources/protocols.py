@@ -134,10 +134,12 @@ def leaf_groups(source: VQDecoder) -> list[LeafGroup]:
 
     **Raises** `ParameterError` for a source that says neither `variables` nor `family` and `data_shape`.
 
-    >>> from types import SimpleNamespace
     >>> from pcircuits.families import Bernoulli, Normal
-    >>> table = SimpleNamespace(variables={"age": Normal(), "ill": Bernoulli(), "weight": Normal()})
-    >>> [(group.family.name, group.labels, group.columns) for group in leaf_groups(table)]
+    >>> class Table:
+    ...     variables = {"age": Normal(), "ill": Bernoulli(), "weight": Normal()}
+    ...     cardinalities = (2,)
+    ...     def likelihood(self, codes): ...
+    >>> [(group.family.name, group.labels, group.columns) for group in leaf_groups(Table())]
     [('Normal', ('age', 'weight'), (0, 2)), ('Bernoulli', ('ill',), (1,))]
     """
     variables: Mapping[Variable, AbstractUnivariate] | None = getattr(source, "variables", None)
