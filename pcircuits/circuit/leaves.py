@@ -137,10 +137,22 @@ globals().update({name: constructor(family) for name, family in families.FAMILIE
 
 # Every family of the library has its constructor here, by its name. These lines tell type checkers of them.
 Bernoulli: Constructor
+Beta: Constructor
+Binomial: Constructor
 Categorical: Constructor
 DiscretizedLogistic: Constructor
 DiscretizedNormal: Constructor
 Exponential: Constructor
+Gamma: Constructor
+Geometric: Constructor
+Histogram: Constructor
 Indicator: Constructor
+Laplace: Constructor
+LogNormal: Constructor
+NegativeBinomial: Constructor
 Normal: Constructor
+PiecewiseLinear: Constructor
 Poisson: Constructor
+StudentT: Constructor
+Uniform: Constructor
+VonMises: Constructor

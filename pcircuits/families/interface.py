@@ -287,6 +287,10 @@ class AbstractUnivariate(AbstractFamily):
     def central_second_moment(self, parameters: Parameters) -> Tensor:
         """Var[X], (...), computed without cancellation."""
 
+    def edges(self, parameters: Parameters) -> Tensor | None:
+        """Where a density has jumps or kinks, (..., J) in ascending order; None where it is smooth on its support."""
+        return None
+
     @abstractmethod
     def integral(self, f: Callable[[Tensor], Tensor], parameters: Parameters) -> Tensor:
         """E[f(X)], (...), for an elementwise f that gives a number of the dtype of what it is given."""
