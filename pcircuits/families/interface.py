@@ -161,6 +161,11 @@ class AbstractFamily(ABC):
         """
         return lost_by_rounding(self, parameters, dtype)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        """What the shape of each of the `expected_statistics` has beyond that of the units."""
+        raise self._no_update()
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:
@@ -362,6 +367,15 @@ class AbstractExponentialFamily(AbstractUnivariate):
     @abstractmethod
     def centre(self, parameters: Parameters) -> Tensor:
         """A centre for units (R, K): (R,), such as the mean of their locations."""
+
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        one = torch.ones(())
+        return [()] * len(self.sufficient_statistics(one, torch.zeros(())))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """A value of the support, for where nothing is observed."""
+        return self._inside(x)
 
     def mean_statistics(self, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """[E[T_t(X - c)]], each of the units' shape."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -115,6 +115,23 @@ class View(nn.Module):
     @property
     def constraint(self) -> Constraint:
         return self._stores[0].constraint
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """Where the numbers are kept."""
+        return self._stores
+
+    def back(self, rows: Tensor) -> Iterator[tuple[Store, Tensor]]:
+        """What is said of the parameters, (U, *block), added up for each entry of each store, (n, *event)."""
+        sizes = [len(store.raw) for store in self._stores]
+        flat = rows.reshape(-1, *self._stores[0].raw.shape[1:])
+        if self.index is not None:
+            flat = flat.new_zeros((sum(sizes), *flat.shape[1:])).index_add_(0, self.index, flat)
+        elif self._slice is not None and self._slice != (0, sum(sizes)):
+            whole = flat.new_zeros((sum(sizes), *flat.shape[1:]))
+            whole[slice(*self._slice)] = flat
+            flat = whole
+        yield from zip(self._stores, flat.split(sizes), strict=True)
 
     @property
     def structural(self) -> bool:

@@ -148,14 +148,14 @@ class InputLayer(Layer):
         return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
-        if to.gradients is not None:
+        if to.gradients is not None and (to.gradients.wants(self, "table") or not to.hears_leaves):
             self._gradient(state, flow, to)
             return
         stored = self.leaves.stored(state.prepared)
         for begin, end in self._ranges(state):
             parameters = self.leaves.columns(state.prepared, stored, begin, end)
             spread = {name: value.unsqueeze(1) for name, value in parameters.items()}
-            to.leaves(state, self.family, self.columns.unsqueeze(1), spread, flow[..., begin:end])
+            to.leaves(state, self.leaves, begin, self.columns.unsqueeze(1), spread, flow[..., begin:end])
 
     def _gradient(self, state: State, flow: Tensor, to: Flows) -> None:
         gradients = to.gradients

@@ -66,6 +66,12 @@ class LeafParameters(nn.Module):
         """The module that makes the parameters, if one does."""
         return self._source[0]
 
+    def view_of(self, name: str) -> View:
+        """Where a stored parameter is."""
+        view = self.views[name]
+        assert isinstance(view, View)
+        return view
+
     @property
     def event(self) -> int:
         """How many numbers the parameters of one unit are, at most."""
