@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.layers.layer import Flows
+from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.leaf_functions import Tilted
 from pcircuits.program.passes import passes
 from pcircuits.program.state import State
@@ -70,8 +70,9 @@ class _Ends(Flows):
         self.within = torch.zeros((*known.x.shape, known.x.shape[1]), dtype=torch.float64, device=known.x.device)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
+        family = own.family
         means = _means(self.known, family, columns, parameters)  # (R, B or 1, A, K, size)
         finite = means.isfinite()
         rows, index = self.known.rows, columns.flatten()
@@ -85,8 +86,8 @@ class _Ends(Flows):
             inside = inside.expand(*inside.shape[:3], flow.shape[-1], *inside.shape[4:])
             weighed = torch.einsum("rbk,rbakvw->bravw", flow.double(), inside.expand(-1, rows, -1, -1, -1, -1))
             for region, factor in torch.cartesian_prod(*(torch.arange(n) for n in columns.shape[:2])).view(-1, 2):
-                own = columns[region, factor]
-                self.within[:, own.unsqueeze(1), own] += weighed[:, region, factor]
+                at = columns[region, factor]
+                self.within[:, at.unsqueeze(1), at] += weighed[:, region, factor]
 
     def shift(self) -> Tensor:
         """As far below the least mean as that is below the largest, (B, D); in float64, whatever the passes compute in."""
@@ -104,8 +105,9 @@ class _Centred(Flows):
         self.total = torch.zeros_like(self.shift)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
+        family = own.family
         if columns.shape[2] == 1:
             self._by_products(family, columns[..., 0], parameters, flow)
             return

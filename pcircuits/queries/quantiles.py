@@ -12,7 +12,7 @@ from torch import Tensor
 from pcircuits.errors import CircuitError
 from pcircuits.evidence import Evidence
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.layers.layer import Flows
+from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.program import Program
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
@@ -84,12 +84,12 @@ class _Tail(Flows):
         self.total = torch.zeros_like(x)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
         wide = {name: value.double().unsqueeze(1) for name, value in parameters.items()}  # (R, 1, A, K, *event)
         size = max(1, BLOCK // (columns.numel() * flow.shape[-1]))
-        for begin in range(0, self.known.rows, size):
-            self._of_rows(family, columns, wide, flow, slice(begin, begin + size))
+        for first in range(0, self.known.rows, size):
+            self._of_rows(own.family, columns, wide, flow, slice(first, first + size))
 
     def _of_rows(
         self, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor, rows: slice
@@ -123,7 +123,7 @@ class _Replay(Flows):
     program: Program
     state: State
     flow: Tensor
-    kept: list[tuple[AbstractFamily, Tensor, Parameters, Tensor]] = field(default_factory=list)
+    kept: list[tuple[LeafUnits, int, Tensor, Parameters, Tensor]] = field(default_factory=list)
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -131,18 +131,18 @@ class _Replay(Flows):
             self.program.down(self.state, self.flow, self)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
         self.size += flow.numel() * flow.element_size()
         if self.program.chunked and 4 * self.size > self.program.memory:
             self.kept.clear()
         else:
-            self.kept.append((family, columns, parameters, flow))
+            self.kept.append((own, begin, columns, parameters, flow))
 
     def tell(self, listener: Flows) -> None:
         """Tell a listener of all leaves."""
         if not self.kept or (self.program.chunked and 4 * self.size > self.program.memory):
             self.program.down(self.state, self.flow, listener)
             return
-        for family, columns, parameters, flow in self.kept:
-            listener.leaves(self.state, family, columns, parameters, flow)
+        for leaves in self.kept:
+            listener.leaves(self.state, *leaves)

@@ -10,7 +10,7 @@ from pcircuits.evidence import Evidence
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.parameters import Sourced
-from pcircuits.program.layers.layer import Flows
+from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
 from pcircuits.scope import OPEN_ENDED, Variable
@@ -61,8 +61,9 @@ class StateFlows(Flows):
         self.total = known.x.new_zeros((known.rows, sum(counts)), dtype=torch.float64)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
+        family = own.family
         places = columns.tolist()
         counts = sorted({self.counts[c] for region in places for factor in region for c in factor} - {0})
         for count in counts:  # regions with one number of states are weighed together
@@ -92,8 +93,8 @@ class StateFlows(Flows):
         size = max(1, BLOCK // (count * width * rows))
         for begin in range(0, len(here), size):
             r, a = region[begin : begin + size], factor[begin : begin + size]
-            own = {name: _rows(value, r, a) for name, value in parameters.items()}
-            table = self._table(family, columns[r, a], own, member, count)  # (n, K, S), or (n, B, K, S)
+            chosen = {name: _rows(value, r, a) for name, value in parameters.items()}
+            table = self._table(family, columns[r, a], chosen, member, count)  # (n, K, S), or (n, B, K, S)
             weights = flow[r].double()  # (n, B, K)
             table = table.expand(*table.shape[:-2], width, count)
             by_row = table.ndim == 4
