@@ -144,6 +144,10 @@ class Beta(AbstractDensity):
         sigmoid = torch.nn.functional.logsigmoid
         return a * sigmoid(t) + b * sigmoid(-t) - _log_beta(a, b)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), ()]
+
     def statistics(self, x: Tensor, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """log x and log(1 - x)."""
         at = torch.where((x > 0) & (x < 1), x, 0.5)

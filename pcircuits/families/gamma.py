@@ -132,6 +132,10 @@ class Gamma(AbstractDensity):
         shifted = t + rate.log()
         return a * shifted - shifted.exp() - torch.lgamma(a)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), ()]
+
     def statistics(self, x: Tensor, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """x and log x."""
         inside = torch.where((x > 0) & torch.isfinite(x), x, 1.0)

@@ -103,6 +103,10 @@ class Geometric(AbstractCounts):
     def central_second_moment(self, parameters: Parameters) -> Tensor:
         return parameters["mean"] * (1 + parameters["mean"])
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [()]
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:

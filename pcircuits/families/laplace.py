@@ -125,6 +125,10 @@ class Laplace(AbstractDensity):
     def log_weight(self, t: Tensor, parameters: Parameters) -> Tensor:
         return self.log_density(t, parameters)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), (), (), ()]
+
     def statistics(self, x: Tensor, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """w, w y, w y² and d, with y = x - centre, d = |x - loc| of before and w = 1 / d."""
         loc, scale = parameters["loc"], parameters["scale"]

@@ -109,6 +109,10 @@ class LogNormal(AbstractDensity):
     def log_weight(self, t: Tensor, parameters: Parameters) -> Tensor:
         return NORMAL.log_density(t, parameters)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), ()]
+
     def statistics(self, x: Tensor, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """log x and its square."""
         t = torch.where((x > 0) & torch.isfinite(x), x, 1.0).log()

@@ -134,6 +134,10 @@ class NegativeBinomial(AbstractCounts):
     def central_second_moment(self, parameters: Parameters) -> Tensor:
         return parameters["mean"] + parameters["mean"] ** 2 / parameters["concentration"]
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), ()]
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:

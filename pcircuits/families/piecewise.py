@@ -187,6 +187,10 @@ class AbstractPiecewise(AbstractUnivariate):
         total = (end - start) * ((flat - rising) * left.double() + rising * right.double())
         return total.sum(-1).to(left.dtype)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(self.parts,)]
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:

@@ -147,6 +147,10 @@ class StudentT(AbstractDensity):
         df = parameters["df"]
         return self._log_top(df) - 0.5 * (df + 1) * _log1p_square(torch.sinh(t), df) + torch.cosh(t).log()
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), (), (), ()]
+
     def statistics(self, x: Tensor, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """u, u y, u y² and log u, as expected of the precision u that a value had: y = x - centre."""
         df, loc, scale = (parameters[name] for name in ("df", "loc", "scale"))

@@ -116,6 +116,10 @@ class Uniform(AbstractUnivariate):
         loc, scale = low.reshape(-1).double(), (high - low).reshape(-1).double()
         return integrate(f, loc, scale, lambda z, _: torch.zeros_like(z), CORE).reshape(low.shape).to(low.dtype)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return []
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:

@@ -159,6 +159,10 @@ class VonMises(AbstractUnivariate):
         value = integrate(f, start, start + 1, of_units, CORE, (), log_density)
         return value.reshape(shape).to(parameters["loc"].dtype)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        return [(), ()]
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:
