@@ -26,6 +26,7 @@ __all__ = [
     "ParameterSpec",
     "Parameters",
     "kept_where_unused",
+    "no_smaller",
 ]
 
 Parameters = Mapping[str, Tensor]
@@ -200,7 +201,8 @@ class AbstractFamily(ABC):
         - `parameters`: those before the update.
         - `pseudocount`: added to the count of every state of a discrete variable with a largest state; a state of
           probability zero keeps it.
-        - `minimum_scale`: no standard deviation or scale gets smaller; likelihoods of densities are unbounded without it.
+        - `minimum_scale`: no standard deviation or scale gets smaller, but for those that were from the start; likelihoods
+          of densities are unbounded without it.
         - `centre`: where the statistics are centred. Far from 0, variances need one near the data.
         """
         raise self._no_update()
@@ -393,6 +395,15 @@ class AbstractExponentialFamily(AbstractUnivariate):
         seen = self.sufficient_statistics(torch.where(observed, x, self._inside(x)), centre)
         expected = self.mean_statistics(parameters, centre)
         return [torch.where(observed, one, other) for one, other in zip(seen, expected, strict=True)]
+
+
+def no_smaller(new: Tensor, old: Tensor, least: float) -> Tensor:
+    """Scales that are at least `least`, or the old ones where those were smaller: then likelihoods never fall.
+
+    >>> no_smaller(torch.tensor([0.5, 0.5]), torch.tensor([2.0, 0.7]), 1.0).tolist()
+    [1.0, 0.699999988079071]
+    """
+    return torch.maximum(new, old.to(new.dtype).clamp(max=least))
 
 
 def kept_where_unused(new: Tensor, count: Tensor, old: Tensor) -> Tensor:

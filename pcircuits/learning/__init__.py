@@ -1,6 +1,6 @@
 """Learning: the training loop that circuits, VQ models and priors share."""
 
-from pcircuits.learning.averaging import Anemone, Falling, PowerLaw, Stepwise
+from pcircuits.learning.averaging import AbstractAveraging, AbstractStepSize, Anemone, Falling, PowerLaw, Stepwise
 from pcircuits.learning.em import em
 from pcircuits.learning.errors import CheckpointError, DivergenceError, TrainingError
 from pcircuits.learning.history import EpochRecord, History
@@ -10,6 +10,8 @@ from pcircuits.learning.rows import Rows
 from pcircuits.learning.settings import EMSettings, FitSettings
 
 __all__ = [
+    "AbstractAveraging",
+    "AbstractStepSize",
     "Anemone",
     "CheckpointError",
     "DivergenceError",

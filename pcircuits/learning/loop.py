@@ -223,9 +223,7 @@ def _attach_bar(trainer: Engine, run: AbstractRun[Any]) -> ProgressBar:
 
 def _run_engine(trainer: Engine, run: AbstractRun[Any]) -> None:
     settings, done = run.settings, len(run.records)
-    batches = shuffled_batches(
-        run.train, run.batch_size, seed=settings.seed, first_epoch=done + 1, device=run.device
-    )
+    batches = shuffled_batches(run.train, run.batch_size, seed=settings.seed, first_epoch=done + 1, device=run.device)
     if done:
         position = {"epoch": done, "epoch_length": run.steps_per_epoch, "max_epochs": settings.epochs}
         trainer.load_state_dict(position)

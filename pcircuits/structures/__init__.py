@@ -3,6 +3,15 @@
 from pcircuits.structures.chain import chain
 from pcircuits.structures.chow_liu import chow_liu_tree
 from pcircuits.structures.clusters import cluster_states, neighbourhoods, windows
+from pcircuits.structures.factorised import factorised
+from pcircuits.structures.fitted_leaves import (
+    Sharing,
+    by_chance,
+    by_clusters,
+    by_quantiles,
+    by_states,
+    fitted_leaves,
+)
 from pcircuits.structures.hidden_tree import hidden_tree
 from pcircuits.structures.information import (
     GaussianInformation,
@@ -21,7 +30,9 @@ from pcircuits.structures.leaves import (
     normal_leaves,
     random_leaves,
 )
+from pcircuits.structures.observed_trees import indicator_leaves, mixture_of_trees, observed_tree
 from pcircuits.structures.patches import Patch
+from pcircuits.structures.poon_domingos import poon_domingos
 from pcircuits.structures.quad_graph import quad_graph
 from pcircuits.structures.quad_tree import binary_quad_tree, quad_tree
 from pcircuits.structures.random_binary_tree import random_binary_tree
@@ -40,11 +51,16 @@ __all__ = [
     "RandomSimplices",
     "RandomStart",
     "RegionGraph",
+    "Sharing",
     "StateInformation",
     "TreeStart",
     "Tucker",
     "bernoulli_leaves",
     "binary_quad_tree",
+    "by_chance",
+    "by_clusters",
+    "by_quantiles",
+    "by_states",
     "categorical_leaves",
     "chain",
     "chow_liu_tree",
@@ -52,10 +68,16 @@ __all__ = [
     "counted_start",
     "discretized_logistic_leaves",
     "discretized_normal_leaves",
+    "factorised",
+    "fitted_leaves",
     "hidden_tree",
+    "indicator_leaves",
     "layered",
+    "mixture_of_trees",
     "neighbourhoods",
     "normal_leaves",
+    "observed_tree",
+    "poon_domingos",
     "quad_graph",
     "quad_tree",
     "random_binary_tree",

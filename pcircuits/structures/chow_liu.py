@@ -43,7 +43,7 @@ def chow_liu_tree(
     **Raises** `EvidenceError` for data that are no table, or do not suit `information`; `ScopeError` for labels that do
     not fit.
 
-    Chow and Liu (1968), *Approximating Discrete Probability Distributions with Dependence Trees*, section III.
+    Chow and Liu (1968), *Approximating Discrete Probability Distributions with Dependence Trees*.
 
     >>> tree = chow_liu_tree([[0, 0, 1], [0, 0, 0], [1, 1, 1], [1, 1, 1]], variables=["a", "b", "c"])
     >>> list(tree.edges), round(tree.edges["a", "b"]["information"], 4)

@@ -32,7 +32,12 @@ class Smoothing:
 
 
 def estimated(
-    units: Units, table: Table, columns: Sequence[int], states: Callable[[int], Tensor], smoothing: Smoothing
+    units: Units,
+    table: Table,
+    columns: Sequence[int],
+    states: Callable[[int], Tensor],
+    smoothing: Smoothing,
+    weights: Tensor | None = None,
 ) -> Units:
     """The units (R, K) with parameters of largest likelihood, by the M-step of their families.
 
@@ -42,30 +47,44 @@ def estimated(
 
     - `units`: input units, or what `concat` made of some.
     - `columns`: for each region, the number of its column in the table.
-    - `states`: for the number of a region the unit that each row is assigned to, (B,), integers 0..K-1.
+    - `states`: for the number of a region the unit that each row is assigned to, (B,), integers 0..K-1; -1 for
+      none.
+    - `weights`: how much each row counts, (B,); 1 unless given.
 
     **Raises** `CircuitError` for other units, and for parameters that a source makes; `ParameterError` for families without
     an M-step; `EvidenceError` for values that no unit of a family admits.
     """
-    return _estimated(units, list(range(units.regions)), table, columns, states, smoothing)
+    return _estimated(units, list(range(units.regions)), _Rows(table, columns, states, weights), smoothing)
 
 
-def _estimated(
-    units: Units,
-    numbers: Sequence[int | None],
-    table: Table,
-    columns: Sequence[int],
-    states: Callable[[int], Tensor],
-    smoothing: Smoothing,
-) -> Units:
-    """`numbers[r]` is what region r of the units is called by `columns` and `states`; None where nobody reads it."""
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The arguments of `estimated` that say which rows of data a unit gets."""
+
+    table: Table
+    columns: Sequence[int]
+    states: Callable[[int], Tensor]
+    weights: Tensor | None
+
+    def of_region(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The values of a region's column where they and their units are known, (n,), the units, and the weights."""
+        values, rows = self.table.column(self.columns[number])
+        states = self.states(number)[rows].long()
+        weights = torch.ones(len(rows), dtype=torch.float64) if self.weights is None else self.weights[rows]
+        if bool((unknown := states < 0).any()):
+            values, states, weights = values[~unknown], states[~unknown], weights[~unknown]
+        return values, states, weights
+
+
+def _estimated(units: Units, numbers: Sequence[int | None], rows: _Rows, smoothing: Smoothing) -> Units:
+    """`numbers[r]` is what region r of the units is called by the rows; None where nobody reads it."""
     if isinstance(units, Wiring) and units.column is None:
         children = []
         for place, child in enumerate(units.children):
             called: list[int | None] = [None] * child.regions
             for row in (units.child == place).nonzero()[0].tolist():
                 called[units.region[row]] = numbers[row]
-            children.append(_estimated(child, called, table, columns, states, smoothing))
+            children.append(_estimated(child, called, rows, smoothing))
         return Wiring(children, units.child, units.region)
     if not isinstance(units, Input) or isinstance(units.parameters, Sourced):
         raise CircuitError(
@@ -78,7 +97,7 @@ def _estimated(
     for region, number in enumerate(numbers):
         if number is not None:
             before = {name: value[region] for name, value in values.items()}
-            after = _of_region(units.family, before, table, columns[number], states(number), smoothing)
+            after = _of_region(units.family, before, *rows.of_region(number), smoothing)
             for name, value in after.items():
                 values[name][region] = value
     return Input(units.family, units.variables, {n: _replaced(p, values[n]) for n, p in units.parameters.items()})
@@ -97,24 +116,21 @@ def _replaced(parameter: Parameter, value: Tensor) -> Parameter:
 def _of_region(
     family: AbstractFamily,
     before: Mapping[str, Tensor],
-    table: Table,
-    column: int,
+    values: Tensor,
     states: Tensor,
+    weights: Tensor,
     smoothing: Smoothing,
 ) -> Mapping[str, Tensor]:
     """The parameters of the units of one region, (K, *event)."""
-    values, rows = table.column(column)
-    if not len(values):
+    total = weights.sum()
+    if not bool(total > 0):
         return before
-    width = family.unit_shape(before)[0]
-    centre = values.double().mean()
-    statistics, count = _sums(family, before, values, states[rows].long(), width, centre)
-    share = smoothing.rows / len(values)
-    statistics = [s + share * s.sum(0, keepdim=True) for s in statistics]
-    count = count + smoothing.rows
+    centre = (values.double() @ weights) / total
+    statistics, count = _sums(family, before, values, states, weights, centre)
+    share = smoothing.rows / total
     return family.m_step(
-        statistics,
-        count,
+        [s + share * s.sum(0, keepdim=True) for s in statistics],
+        count + smoothing.rows,
         before,
         pseudocount=smoothing.pseudocount,
         minimum_scale=least_scale(family, values),
@@ -123,20 +139,25 @@ def _of_region(
 
 
 def _sums(
-    family: AbstractFamily, parameters: Mapping[str, Tensor], values: Tensor, states: Tensor, width: int, centre: Tensor
+    family: AbstractFamily,
+    parameters: Mapping[str, Tensor],
+    values: Tensor,
+    states: Tensor,
+    weights: Tensor,
+    centre: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
     """The statistics of the rows of each unit, (K,) or (K, S), and their numbers, (K,)."""
-    count = torch.bincount(states, minlength=width).double()
-    first = {name: value[0] for name, value in parameters.items()}
+    width = family.unit_shape(parameters)[0]
+    count = torch.bincount(states, weights, width)
     impossible = ~family.support.contains(values.double())
     if bool(impossible.any()):
         raise EvidenceError(f"{family} does not admit {values[impossible][0].item()!r}, which is in the data")
     if isinstance(family, AbstractFinite):  # a table of B by S indicators is not needed
-        pairs = torch.bincount(states * family.states + values.long(), minlength=width * family.states)
-        return [pairs.view(width, family.states).double()], count
-    x = values.double().unsqueeze(-1)
+        pairs = torch.bincount(states * family.states + values.long(), weights, width * family.states)
+        return [pairs.view(width, family.states)], count
+    x, first = values.double().unsqueeze(-1), {name: value[0] for name, value in parameters.items()}
     found = family.expected_statistics(x, torch.ones_like(x, dtype=torch.bool), first, centre)
-    return [torch.zeros(width, dtype=s.dtype).index_add(0, states, s) for s in found], count
+    return [torch.zeros(width, dtype=s.dtype).index_add(0, states, s * weights) for s in found], count
 
 
 def least_scale(family: AbstractFamily, values: Tensor) -> float:

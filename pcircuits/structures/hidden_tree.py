@@ -53,7 +53,7 @@ def hidden_tree(
     width or a number of roots below 1; `CircuitError` and `ScopeError` where `leaves` makes other units than those it is
     asked for.
 
-    Liu and Van den Broeck (2021), *Tractable Regularization of Probabilistic Circuits*, section 5.
+    Liu and Van den Broeck (2021), *Tractable Regularization of Probabilistic Circuits*.
 
     >>> import networkx as nx
     >>> from pcircuits.structures import bernoulli_leaves

@@ -13,10 +13,10 @@ from pcircuits.circuit.units import Units
 from pcircuits.errors import EvidenceError
 from pcircuits.parameters import Parameter, simplex
 from pcircuits.structures.estimates import Smoothing, estimated
-from pcircuits.structures.tables import Table, as_table
+from pcircuits.structures.tables import Table, as_row_weights, as_table
 from pcircuits.structures.weights import RandomSimplices
 
-__all__ = ["RandomStart", "TreeStart", "counted_start"]
+__all__ = ["Counts", "RandomStart", "TreeStart", "counted_start", "shares"]
 
 
 class TreeStart(Protocol):
@@ -59,6 +59,7 @@ def counted_start(
     latents: Tensor,
     *,
     classes: Tensor | None = None,
+    weights: object = None,
     pseudocount: float = 0.01,
     rows: float = 1.0,
 ) -> TreeStart:
@@ -71,16 +72,17 @@ def counted_start(
     **Arguments**
 
     - `data`: (B, D), the columns in the order of the circuit's variables; NaN is missing, and not counted.
-    - `latents`: (B, N), integers 0..K-1: the state of each node, in the order of the tree's nodes. `cluster_states` makes
-      them; so does any encoder.
+    - `latents`: (B, N), integers 0..K-1: the state of each node, in the order of the tree's nodes; -1 where it is not known.
+      `cluster_states` makes them; so does any encoder.
     - `classes`: (B,), integers 0..C-1: which root of the circuit each row belongs to. Without them all roots start alike.
+    - `weights`: how much each row counts, (B,); 1 unless given.
     - `pseudocount`: a, added to every count of a pair of states, and of a state of a discrete variable.
     - `rows`: how many rows are added to those of a state.
 
     **Raises** `EvidenceError` for latents and classes of another shape, or out of range; where the circuit is built,
     `ParameterError` for a family without an M-step.
 
-    Liu, Zhang and Van den Broeck (2023), *Scaling Up Probabilistic Circuits by Latent Variable Distillation*, section 4.
+    Liu, Zhang and Van den Broeck (2023), *Scaling Up Probabilistic Circuits by Latent Variable Distillation*.
 
     >>> import networkx as nx
     >>> from pcircuits.structures import categorical_leaves, hidden_tree
@@ -100,7 +102,41 @@ def counted_start(
         raise EvidenceError(
             f"classes have shape {tuple(classes.shape)} and dtype {classes.dtype}: {count} rows need integers ({count},)"
         )
-    return _CountedStart(table, latents, classes, pseudocount, Smoothing(rows, pseudocount))
+    counts = Counts(latents, as_row_weights(weights, count))
+    return _CountedStart(table, counts, classes, pseudocount, Smoothing(rows, pseudocount))
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often states of latents come, and come together.
+
+    - `latents`: (B, N) integers, negative where a state is not known.
+    - `weights`: how much each row counts, (B,); None for 1.
+    """
+
+    latents: Tensor
+    weights: Tensor | None
+
+    def states(self, node: int, width: int) -> Tensor:
+        """The states of a node in all rows, (B,)."""
+        states = self.latents[:, node].long()
+        _check_range(f"latents of node {node}", states, width)
+        return states
+
+    def of_state(self, node: int, width: int) -> Tensor:
+        """For each state the rows that have it, (K,)."""
+        return self.of_pairs(torch.zeros_like(states := self.states(node, width)), states, 1, width)[0]
+
+    def of_pairs(self, first: Tensor, second: Tensor, rows: int, columns: int) -> Tensor:
+        """For each pair of integers the rows that have it, (rows, columns)."""
+        known = (first >= 0) & (second >= 0)
+        weights = None if self.weights is None else self.weights[known]
+        pairs = first[known] * columns + second[known]
+        return torch.bincount(pairs, weights, rows * columns).view(rows, columns).double()
+
+    def of_edge(self, parent: int, child: int, width: int) -> Tensor:
+        """For each state of two nodes the rows that have both, (K, K)."""
+        return self.of_pairs(self.states(parent, width), self.states(child, width), width, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,58 +144,49 @@ class _CountedStart:
     """See `counted_start`."""
 
     table: Table
-    latents: Tensor
+    counts: Counts
     classes: Tensor | None
     pseudocount: float
     smoothing: Smoothing
 
     def prior(self, root: int, roots: int, width: int, generator: torch.Generator, /) -> Parameter:
         if self.classes is None:
-            counts = torch.bincount(self._states(root, width), minlength=width).expand(1, roots, width)
-        else:
-            _check_range("classes", self.classes, roots)
-            counts = _pairs(self.classes.long(), self._states(root, width), roots, width).unsqueeze(0)
-        return self._shares(counts)
+            return shares(self.counts.of_state(root, width).expand(1, roots, width) + self.pseudocount)
+        classes = self.classes.long()
+        _check_range("classes", classes, roots)
+        counts = self.counts.of_pairs(classes, self.counts.states(root, width), roots, width)
+        return shares(counts.unsqueeze(0) + self.pseudocount)
 
     def transitions(
         self, parents: Sequence[int], children: Sequence[int], width: int, generator: torch.Generator, /
     ) -> Parameter:
         edges = zip(parents, children, strict=True)
-        return self._shares(
-            torch.stack([_pairs(self._states(p, width), self._states(c, width), width, width) for p, c in edges])
-        )
+        return shares(torch.stack([self.counts.of_edge(p, c, width) for p, c in edges]) + self.pseudocount)
 
     def emissions(self, units: Units, nodes: Sequence[int], columns: Sequence[int], /) -> Units:
         if (count := max(columns) + 1) != len(self.table.variables):
             raise EvidenceError(f"the data have {len(self.table.variables)} columns, and the tree has {count}")
-        if (count := max(nodes) + 1) != self.latents.shape[1]:
-            raise EvidenceError(f"latents are given for {self.latents.shape[1]} nodes, and the tree has {count}")
+        if (count := max(nodes) + 1) != self.counts.latents.shape[1]:
+            raise EvidenceError(f"latents are given for {self.counts.latents.shape[1]} nodes, and the tree has {count}")
 
         def states(region: int) -> Tensor:
-            return self._states(nodes[region], units.width)
+            return self.counts.states(nodes[region], units.width)
 
-        return estimated(units, self.table, columns, states, self.smoothing)
-
-    def _states(self, node: int, width: int) -> Tensor:
-        """The states of a node in all rows, (B,)."""
-        states = self.latents[:, node].long()
-        _check_range(f"latents of node {node}", states, width)
-        return states
-
-    def _shares(self, counts: Tensor) -> Parameter:
-        """Counts, their last axis divided by its sum; even where nothing was counted."""
-        smooth = counts.double() + self.pseudocount
-        total = smooth.sum(-1, keepdim=True)
-        shares = torch.where(total > 0, smooth / total, 1 / counts.shape[-1])
-        return Parameter(shares, simplex, name="the weights of a sum")
+        return estimated(units, self.table, columns, states, self.smoothing, self.counts.weights)
 
 
-def _pairs(first: Tensor, second: Tensor, rows: int, columns: int) -> Tensor:
-    """How often each pair of integers comes, (rows, columns)."""
-    return torch.bincount(first * columns + second, minlength=rows * columns).view(rows, columns)
+def shares(counts: Tensor) -> Parameter:
+    """Weights of sums in proportion to counts along the last axis; even where nothing was counted.
+
+    >>> shares(torch.tensor([[1.0, 3.0], [0.0, 0.0]])).value.tolist()
+    [[0.25, 0.75], [0.5, 0.5]]
+    """
+    total = counts.sum(-1, keepdim=True)
+    value = torch.where(total > 0, counts / total, 1 / counts.shape[-1])
+    return Parameter(value, simplex, name="the weights of a sum")
 
 
 def _check_range(what: str, values: Tensor, end: int) -> None:
     least, most = int(values.min()), int(values.max())
-    if least < 0 or most >= end:
-        raise EvidenceError(f"{what} are {least} to {most}: they are integers 0..{end - 1} here")
+    if least < -1 or most >= end:
+        raise EvidenceError(f"{what} are {least} to {most}: they are integers 0..{end - 1} here, or -1 where not known")

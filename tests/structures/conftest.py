@@ -106,6 +106,18 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
             cells(), weather_leaves, 2, 2, generator=seeded(14)
         ),
         "hidden tree, counted, two roots": counted,
+        "observed tree": lambda: st.observed_tree(
+            nx.path_graph(4), [[0, 1, 2, 0], [1, 1, 0, 1], [0, 2, 2, 1]], pseudocount=0.3
+        ),
+        "mixture of trees": lambda: st.mixture_of_trees(
+            [[0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1], [1, 0, 0, 0]], 2, pseudocount=0.2, generator=seeded(16)
+        ),
+        "all rectangles, Tucker": lambda: st.layered(
+            st.poon_domingos(2, 2), st.bernoulli_leaves(), 2, tucker, generator=seeded(17)
+        ),
+        "mixture of products": lambda: st.layered(
+            st.factorised("abc"), st.categorical_leaves(3), 3, roots=2, generator=seeded(18)
+        ),
         "own graph, CP": lambda: st.layered(weather_graph(), weather_leaves, 2, cp, generator=seeded(11)),
         "own graph, Tucker": lambda: st.layered(weather_graph(), weather_leaves, 2, tucker, 2, generator=seeded(12)),
     }

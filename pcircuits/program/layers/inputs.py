@@ -148,7 +148,8 @@ class InputLayer(Layer):
         return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
 
     def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
-        if to.gradients is not None and (to.gradients.wants(self, "table") or not to.hears_leaves):
+        in_table = to.gradients is not None and to.gradients.wants(self, "table") and "table" in state.prepared.of(self)
+        if in_table or not to.hears_leaves:
             self._gradient(state, flow, to)
             return
         stored = self.leaves.stored(state.prepared)

@@ -66,6 +66,11 @@ class LeafParameters(nn.Module):
         """The module that makes the parameters, if one does."""
         return self._source[0]
 
+    @property
+    def trainable(self) -> bool:
+        """Whether some of the parameters are stored, and can be trained."""
+        return any(isinstance(store.raw, nn.Parameter) for name in self.views for store in self.view_of(name).stores)
+
     def view_of(self, name: str) -> View:
         """Where a stored parameter is."""
         view = self.views[name]
