@@ -67,6 +67,7 @@ __all__ = [
     "LogNormal",
     "MemoryBoundError",
     "Mix",
+    "MultivariateNormal",
     "NegativeBinomial",
     "Normal",
     "Outer",

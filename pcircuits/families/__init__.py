@@ -27,6 +27,7 @@ from pcircuits.families.interface import (
 )
 from pcircuits.families.laplace import Laplace
 from pcircuits.families.log_normal import LogNormal
+from pcircuits.families.multivariate_normal import MultivariateNormal
 from pcircuits.families.negative_binomial import NegativeBinomial
 from pcircuits.families.normal import Normal
 from pcircuits.families.piecewise_linear import PiecewiseLinear
@@ -57,6 +58,7 @@ __all__ = [
     "Indicator",
     "Laplace",
     "LogNormal",
+    "MultivariateNormal",
     "NegativeBinomial",
     "Normal",
     "ParameterSpec",

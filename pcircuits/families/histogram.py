@@ -40,7 +40,7 @@ class Histogram(AbstractPiecewise):
 
     @classmethod
     def members(cls, states: int) -> Collection[AbstractFamily]:
-        return [cls((-1.0, 0.0, 0.5, 4.0))] if states == REAL else []
+        return [EXAMPLE] if states == REAL and cls is Histogram else []
 
     @property
     def parts(self) -> int:
@@ -54,3 +54,6 @@ class Histogram(AbstractPiecewise):
     def responsibilities(self, x: Tensor, parameters: Parameters) -> Tensor:
         bins = torch.arange(self.parts, device=x.device)
         return (self.piece(x).unsqueeze(-1) == bins).to(x.dtype)
+
+
+EXAMPLE = Histogram((-1.0, 0.0, 0.5, 4.0))

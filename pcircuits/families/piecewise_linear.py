@@ -40,7 +40,7 @@ class PiecewiseLinear(AbstractPiecewise):
 
     @classmethod
     def members(cls, states: int) -> Collection[AbstractFamily]:
-        return [cls((-1.0, 0.0, 0.5, 4.0))] if states == REAL else []
+        return [EXAMPLE] if states == REAL and cls is PiecewiseLinear else []
 
     @property
     def parts(self) -> int:
@@ -66,3 +66,6 @@ class PiecewiseLinear(AbstractPiecewise):
         terms = hats * self._at_knots(parameters)
         total = terms.sum(-1, keepdim=True)
         return torch.where(total > 0, terms / torch.where(total > 0, total, 1.0), hats)
+
+
+EXAMPLE = PiecewiseLinear((-1.0, 0.0, 0.5, 4.0))

@@ -32,7 +32,8 @@ class CircuitDensity(DensityMixin, AbstractCircuitEstimator):  # type: ignore[mi
     - `unseen`: what becomes of categories that were not in the table: "refuse" raises, "state" gives them a state of their
       own, "missing" takes them as missing.
     - `epochs`, `batch_size`, `pseudocount`, `minimum_scale`, `patience`: of expectation-maximisation, see
-      `pcircuits.learning.EMSettings`. Scales are in units of the spread of a column.
+      `pcircuits.learning.EMSettings`. Scales are in units of the spread of a column. A `batch_size` of None takes all rows
+      of up to 10,000 together, and of more 2,000.
     - `validation_fraction`: the share of rows, of 50 or more, that says when to stop.
     - `random_state`: an int, a `numpy.random.RandomState`, or None.
 

@@ -34,6 +34,8 @@ BINS = 5
 WIDEST = 16
 ROWS_A_STATE = 10
 """A latent has a state for each ten rows, up to `WIDEST` of them."""
+WHOLE, BATCH = 10_000, 2_000
+"""Up to so many rows are taken together in every step of training; of more, so many."""
 LEAST_VALIDATED = 50
 """Tables with fewer rows are not split: all their rows train."""
 
@@ -68,7 +70,7 @@ def learned_circuit(
     train, validation = _split(data, learning.validation_fraction, generator)
     settings = EMSettings(
         epochs=learning.epochs,
-        batch_size=learning.batch_size,
+        batch_size=learning.batch_size or (None if len(train) <= WHOLE else BATCH),
         pseudocount=learning.pseudocount,
         minimum_scale=learning.minimum_scale,
         patience=None if validation is None else learning.patience,

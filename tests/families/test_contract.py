@@ -38,6 +38,14 @@ CASES = [
     (families.Uniform(), {"low": f64(0.0, -3.0), "high": f64(1.0, 20.0)}),
     (families.Histogram((-1.0, 0.0, 0.5, 4.0)), {"probs": f64([0.2, 0.3, 0.5], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0])}),
     (families.PiecewiseLinear((-1.0, 0.0, 4.0)), {"probs": f64([0.2, 0.3, 0.5], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0])}),
+    (
+        families.MultivariateNormal(2),
+        {"loc": f64([0.0, 1.0], [3.0, -2.0]), "scale": f64([1.0, 0.5], [0.1, 3.0]), "lower": f64([0.5], [-8.0])},
+    ),
+    (
+        families.MultivariateNormal(3),
+        {"loc": f64([0.0, 1.0, -1.0]), "scale": f64([1.0, 0.5, 2.0]), "lower": f64([0.5, -1.0, 2.0])},
+    ),
     (families.Binomial(1), {"probs": f64(0.3)}),
     (families.Binomial(12), {"probs": f64(0.0, 1.0, 0.3, 1e-9)}),
     (families.Geometric(), {"mean": f64(1e-6, 0.3, 2.0, 30.0)}),
@@ -84,8 +92,9 @@ def test_examples_are_admissible_members(name, states, extreme):
 
 
 def test_every_family_has_examples_over_some_variables():
-    for family in FAMILIES.values():
-        assert any(family.members(states) for states in (REAL, OPEN_ENDED, 2))
+    several = {"MultivariateNormal"}  # random circuits draw families over one variable
+    for name in FAMILIES.keys() - several:
+        assert any(FAMILIES[name].members(states) for states in (REAL, OPEN_ENDED, 2)), name
 
 
 @pytest.mark.errors
@@ -127,7 +136,7 @@ def test_masses_sum_to_one_for_any_parameters(kind, levels, uniform, loc, log_sc
 @settings(max_examples=50, deadline=None)
 @given(st.data())
 def test_masses_of_adjacent_intervals_add(data):
-    family, parameters = data.draw(st.sampled_from(CASES))
+    family, parameters = data.draw(st.sampled_from([case for case in CASES if case[0].size == 1]))
     a, b, c = sorted(data.draw(st.lists(st.integers(-3, 260), min_size=3, max_size=3)))
     gap = 1 if family.base == "counting" else 0
 
