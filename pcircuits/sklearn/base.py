@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from pcircuits.sklearn.columns import Column, Numbers, Raw, decoded, encoded, learned_columns, raw_columns
+from pcircuits.sklearn.files import read_estimator, write_estimator
 from pcircuits.sklearn.fitting import STRUCTURES, Learning
 
 __all__ = ["AbstractCircuitEstimator"]
@@ -52,6 +54,23 @@ class AbstractCircuitEstimator(BaseEstimator):  # type: ignore[misc]
         """A table as evidence for `model_`: (B, D) in float64, states of categories by number, NaN where it is missing."""
         check_is_fitted(self)
         return torch.as_tensor(self._encoded(X))
+
+    circuits = ("model_",)
+    """The attributes that are circuits, and those that are arrays: what `save` writes."""
+    arrays: tuple[str, ...] = ()
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one file, without pickle; the history of training is left out.
+
+        **Raises** `FileFormatError` for categories and labels that are neither strings nor numbers.
+        """
+        check_is_fitted(self)
+        write_estimator(self, list(self.circuits), list(self.arrays), path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Any:
+        """The estimator that `save` wrote. **Raises** `FileFormatError` for a file of anything else."""
+        return read_estimator(cls, path)
 
     def _fit_columns(self, X: Any) -> Numbers:
         """Learn what the columns are; the table as numbers."""

@@ -38,6 +38,9 @@ class CircuitClassifier(ClassifierMixin, AbstractCircuitEstimator):  # type: ign
     ['a', 'b']
     """
 
+    circuits = ("model_", "class_model_")
+    arrays = ("classes_", "class_prior_")
+
     def fit(self, X: Any, y: Any) -> CircuitClassifier:
         """Learn a circuit for each class from a table (B, D) and labels (B,).
 

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
+from pcircuits.errors import FileFormatError
 from pcircuits.sklearn import CircuitClassifier, CircuitDensity, CircuitImputer
 
 ESTIMATORS = [CircuitDensity(epochs=3), CircuitImputer(epochs=3), CircuitClassifier(epochs=3)]
@@ -74,6 +75,36 @@ def test_fitted_estimators_pickle(wine):
         estimator.fit(x, y)
         again = pickle.loads(pickle.dumps(estimator))
         np.testing.assert_array_equal(again.score_samples(x), estimator.score_samples(x))
+
+
+def test_fitted_estimators_are_saved_without_pickle(wine, tmp_path):
+    x, y = wine
+    for estimator in (
+        CircuitDensity(epochs=3),
+        CircuitClassifier(epochs=3),
+        CircuitImputer(epochs=3, strategy="median"),
+    ):
+        estimator.fit(x, y)
+        estimator.save(tmp_path / "e.zip")
+        again = type(estimator).load(tmp_path / "e.zip")
+        assert again.get_params() == estimator.get_params()
+        holes = x.mask(np.random.default_rng(0).random(x.shape) < 0.2)
+        if isinstance(estimator, CircuitImputer):
+            np.testing.assert_array_equal(again.transform(holes), estimator.transform(holes))
+            continue
+        np.testing.assert_array_equal(again.score_samples(holes), estimator.score_samples(holes))
+        if isinstance(estimator, CircuitClassifier):
+            np.testing.assert_array_equal(again.predict(holes), estimator.predict(holes))
+
+
+@pytest.mark.errors
+def test_other_files_are_refused(wine, tmp_path):
+    (tmp_path / "text").write_text("no archive")
+    with pytest.raises(FileFormatError, match="is no file that an estimator was saved to"):
+        CircuitDensity.load(tmp_path / "text")
+    CircuitDensity(epochs=1).fit(wine[0]).save(tmp_path / "density")
+    with pytest.raises(FileFormatError, match="holds a CircuitDensity, not a CircuitImputer"):
+        CircuitImputer.load(tmp_path / "density")
 
 
 def test_the_same_seed_learns_the_same(wine):
