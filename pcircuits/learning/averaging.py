@@ -87,7 +87,7 @@ class Memory:
         tensors, weight = state["tensors"], state["weight"]
         if not isinstance(tensors, Mapping) or not isinstance(weight, float):
             raise ValueError("no counts are in the checkpoint")
-        self.counts, self.weight = (Counts(tensors, 1.0) if tensors else None), weight
+        self.counts, self.weight = (Counts(tensors) if tensors else None), weight
 
 
 class AbstractAveraging(ABC):

@@ -156,14 +156,14 @@ class EMRun(AbstractRun[Batch]):
         with torch.no_grad(), naming_the_bound("em", self.module.program.memory):
             counts, total = self._counted(share_of(batch))
             add_up([*counts.tensors.values(), total])
-            counts.rows, loss = float(total[0]), float(total[1])
-            if counts.rows > 0:
-                counts.times(1 / counts.rows)
+            rows, loss = total.tolist()
+            if rows > 0:
+                counts.times(1 / rows)
                 if not self._all_at_once:
                     counts = self.settings.averaging.next(self.kept, counts, step, self.steps, self._prior).copy()
                 maximise(self.tally, counts.times(self.whole), self.settings.pseudocount, self.settings.minimum_scale)
-        mean = self.finite(torch.tensor(loss / counts.rows if counts.rows else torch.nan), "training loss", step)
-        self._means.add(mean, {}, max(1, round(float(total[0]))))
+        mean = self.finite(torch.tensor(loss / rows if rows else torch.nan), "training loss", step)
+        self._means.add(mean, {}, max(1, round(rows)))
         return mean
 
     def _counted(self, batch: Batch) -> tuple[Counts, Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.families.finite import AbstractFinite
-from pcircuits.families.interface import AbstractExponentialFamily, Parameters, kept_where_unused
+from pcircuits.families.interface import AbstractExponentialFamily, Parameters, no_smaller
 from pcircuits.learning.errors import TrainingError
 from pcircuits.program.counts import Counts, Tally, UnitGroups
 from pcircuits.program.program import Program
@@ -118,11 +118,10 @@ def _climbed(
     with torch.no_grad():
         if not last <= first:
             return {}
-        found = groups.parameters(form)
+        found, before = groups.parameters(form), groups.parameters()
         if "scale" in found:
-            found["scale"] = found["scale"].clamp_min(minimum_scale)
-        before = groups.parameters()
-        return {name: kept_where_unused(value, count, before[name]) for name, value in found.items()}
+            found["scale"] = no_smaller(found["scale"], before["scale"], minimum_scale)
+        return found
 
 
 def _objective(groups: UnitGroups, statistics: list[Tensor], count: Tensor, parameters: Parameters) -> Tensor:
@@ -152,8 +151,8 @@ def require_updates(program: Program, tally: Tally) -> None:
         families = {s for groups in tally.groups for homes in groups.stores.values() for s in homes}
         if store.raw.requires_grad and not store.constraint.event_ndim and store not in families:
             raise TrainingError(
-                f"em has no update for {name}: weights that need not sum to 1 have no closed form. Normalise the circuit before "
-                "it is compiled (pcircuits.normalise), or freeze them with requires_grad_(False)"
+                f"em has no update for {name}: weights that need not sum to 1 have no closed form. Normalise the circuit "
+                "before it is compiled (pcircuits.normalise), or freeze them with requires_grad_(False)"
             )
     for groups in tally.groups:
         family, homes = groups.family, [s for stores in groups.stores.values() for s in stores]

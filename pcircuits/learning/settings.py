@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 
@@ -35,13 +35,13 @@ class AbstractSettings:
 
     def _take_numbers(self) -> None:
         """NumPy's numbers become Python's: a checkpoint compares what settings look like."""
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
+        for each in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, each.name)
             if not isinstance(value, int | float) and isinstance(value, numbers.Real):
                 plain = int(value) if isinstance(value, numbers.Integral) else float(value)
-                object.__setattr__(self, field.name, plain)
+                object.__setattr__(self, each.name, plain)
             elif isinstance(value, float) and type(value) is not float:  # numpy.float64
-                object.__setattr__(self, field.name, float(value))
+                object.__setattr__(self, each.name, float(value))
 
     def _require(self, holds: bool, name: str, range_: str) -> None:
         if not holds:
@@ -142,7 +142,7 @@ class EMSettings(AbstractSettings):
 
     epochs: int = 20
     batch_size: int | None = None
-    averaging: AbstractAveraging = Stepwise()
+    averaging: AbstractAveraging = field(default_factory=Stepwise)
     pseudocount: float = 0.01
     minimum_scale: float = 1e-3
     patience: int | None = None

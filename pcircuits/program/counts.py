@@ -67,26 +67,24 @@ class Counts:
     """Expected counts: for each store of weights or probabilities an array of its shape; for leaf units of other families,
     how often each group is used, and its statistics. They form a vector space."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], rows: float) -> None:
-        self.tensors, self.rows = dict(tensors), rows
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.tensors = dict(tensors)
 
     def plus(self, other: Counts, share: float = 1.0) -> Counts:
         """These counts and a multiple of others, in place."""
         for name, tensor in self.tensors.items():
             tensor.add_(other.tensors[name], alpha=share)
-        self.rows += share * other.rows
         return self
 
     def times(self, factor: float) -> Counts:
         """A multiple of these counts, in place."""
         for tensor in self.tensors.values():
             tensor.mul_(factor)
-        self.rows *= factor
         return self
 
     def copy(self) -> Counts:
         """The same counts, to be changed."""
-        return Counts({name: tensor.clone() for name, tensor in self.tensors.items()}, self.rows)
+        return Counts({name: tensor.clone() for name, tensor in self.tensors.items()})
 
 
 class Tally:
@@ -147,7 +145,7 @@ class Tally:
             tensors[f"{number} count"] = torch.zeros_like(groups.centre)
             for t, shape in enumerate(_statistic_shapes(groups.family)):
                 tensors[f"{number} statistic {t}"] = groups.centre.new_zeros((len(groups), *shape))
-        return Counts(tensors, 0.0)
+        return Counts(tensors)
 
     def of_group(self, counts: Counts, number: int) -> tuple[list[Tensor], Tensor]:
         """The statistics and the count of a family's groups."""
@@ -275,6 +273,10 @@ class _Reader(Flows):
     ) -> tuple[Tensor, list[Tensor]]:
         """(R, A, n) each, as matrix products of statistics (R, A, B) with flows (R, B, n)."""
         wide, one = flow.double(), centre[..., :1]
+        if bool(observed.all()):
+            statistics = family.sufficient_statistics(x.double(), one)
+            count = wide.sum(1, keepdim=True).expand(-1, x.shape[1], -1)
+            return count, [torch.matmul(t, wide) for t in statistics]
         at = torch.where(observed, x, family.inside(x)).double()
         statistics = [torch.where(observed, t, 0.0) for t in family.sufficient_statistics(at, one)]
         count = torch.matmul(observed.double(), wide)
@@ -421,7 +423,6 @@ def expected_counts(
             flow = torch.zeros_like(found.logs, dtype=x.dtype).scatter(1, chosen, counted.unsqueeze(1))
             reader.read(state, flow)
         reader.done()
-        counts.rows = float(torch.where(logs > -torch.inf, weights.double(), 0.0).sum())
     return counts, logs
 
 
@@ -441,5 +442,4 @@ def prior_counts(tally: Tally, roots: Tensor | None = None) -> Counts:
             flow[0] = flow.new_tensor([1.0] + [0.0] * (flow.shape[1] - 1)) if roots is None else roots.to(flow)
             reader.read(state, torch.where(found.loose.unsqueeze(1), 0.0, flow))
         reader.done()
-        counts.rows = 1.0
     return counts

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import pcircuits as pc
-from pcircuits.learning import AbstractAveraging, EMSettings, PowerLaw, Stepwise, em
+from pcircuits.learning import AbstractAveraging, EMSettings, Stepwise, em
 from pcircuits.structures import (
     categorical_leaves,
     chow_liu_tree,
@@ -46,7 +46,7 @@ class HiddenTree(Row):
     images: str
     width: int
     epochs: int
-    averaging: AbstractAveraging = Stepwise(PowerLaw(0.6, 2.0, 0.02))
+    averaging: AbstractAveraging = field(default_factory=Stepwise)
     pseudocount: float = 0.01
     seed: int = 0
 
