@@ -12,6 +12,7 @@ from pcircuits.families.discretized import AbstractDiscretized
 from pcircuits.families.discretized_logistic import DiscretizedLogistic
 from pcircuits.families.discretized_normal import DiscretizedNormal
 from pcircuits.families.exponential import Exponential
+from pcircuits.families.external import External
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.gamma import Gamma
 from pcircuits.families.geometric import Geometric
@@ -52,6 +53,7 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedNormal",
     "Exponential",
+    "External",
     "Gamma",
     "Geometric",
     "Histogram",

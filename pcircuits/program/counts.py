@@ -38,8 +38,8 @@ AT_ONCE = 2**22
 class UnitGroups:
     """Leaf units of one family, those that share all of their parameters together in one of G groups.
 
-    `entries` are the places (G,) of each parameter among the numbers of `stores`, or (G, *event) of vectors; `centre` is where statistics are
-    centred, (G,).
+    `entries` are the places (G,) of each parameter among the numbers of `stores`, or (G, *event) of vectors; `centre` is
+    where statistics are centred, (G,).
     """
 
     family: AbstractFamily
@@ -374,6 +374,8 @@ class _Reader(Flows):
 
     def _add_table(self, own: LeafParameters, table: Tensor) -> None:
         """Counts (U, K, S) of states, of stored rows; or of rows of leaf units, where they have several parameters."""
+        if not own.trainable:
+            return
         group = self.tally.place.get(id(own))
         if group is None:
             (name,) = own.views

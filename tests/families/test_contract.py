@@ -46,6 +46,8 @@ CASES = [
         families.MultivariateNormal(3),
         {"loc": f64([0.0, 1.0, -1.0]), "scale": f64([1.0, 0.5, 2.0]), "lower": f64([0.5, -1.0, 2.0])},
     ),
+    (families.External("Gumbel"), {"loc": f64(0.0, 3.0), "scale": f64(1.0, 0.1)}),
+    (families.External("Weibull"), {"scale": f64(1.0, 3.0), "concentration": f64(2.0, 4.0)}),
     (families.Binomial(1), {"probs": f64(0.3)}),
     (families.Binomial(12), {"probs": f64(0.0, 1.0, 0.3, 1e-9)}),
     (families.Geometric(), {"mean": f64(1e-6, 0.3, 2.0, 30.0)}),
@@ -91,8 +93,22 @@ def test_examples_are_admissible_members(name, states, extreme):
         assert sizes is None or (sizes <= states).all()
 
 
+@pytest.mark.errors
+def test_distributions_of_torch_that_are_no_densities_of_one_number_are_refused():
+    for name, message in [
+        ("Poisson", "continuous distributions over one variable"),
+        ("Dirichlet", "continuous distributions over one variable"),
+        ("Nonsense", "has no 'Nonsense'"),
+    ]:
+        with pytest.raises(pc.ParameterError, match=message):
+            families.External(name)
+    with pytest.raises(pc.ParameterError, match="torch.distributions.Gamma has no icdf"):
+        one = f64(1.0)
+        families.External("Gamma").draw({"concentration": one, "rate": one}, None)
+
+
 def test_every_family_has_examples_over_some_variables():
-    several = {"MultivariateNormal"}  # random circuits draw families over one variable
+    several = {"MultivariateNormal", "External"}  # random circuits draw univariate families that have no free fields
     for name in FAMILIES.keys() - several:
         assert any(FAMILIES[name].members(states) for states in (REAL, OPEN_ENDED, 2)), name
 
