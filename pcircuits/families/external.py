@@ -56,7 +56,9 @@ class External(AbstractDensity):
 
     distribution: str
     name: ClassVar[str] = "External"
-    description: ClassVar[str] = """Use `pcircuits.inputs(families.External("Gumbel"), variables, parameters)`: parameters have torch's names."""
+    description: ClassVar[str] = (
+        """Use `pcircuits.inputs(families.External("Gumbel"), variables, parameters)`: parameters have torch's names."""
+    )
 
     def __post_init__(self) -> None:
         kind = getattr(distributions, str(self.distribution), None)

@@ -187,7 +187,7 @@ def _kind_of(raw: Raw) -> str:
     if all(isinstance(value, str) for value in seen):
         return "categories"
     if all(isinstance(value, numbers.Real) for value in seen):
-        whole = all(isinstance(value, numbers.Integral) and value >= 0 for value in seen)
+        whole = all(isinstance(value, numbers.Integral) and int(value) >= 0 for value in seen)
         return "counts" if whole else "continuous"
     kinds = sorted({type(value).__name__ for value in seen})
     raise TypeError(
