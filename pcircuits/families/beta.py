@@ -113,7 +113,7 @@ class Beta(AbstractDensity):
         a, b = (parameters[n].detach() for n in ("concentration1", "concentration0"))
         shape, device = self.unit_shape(parameters), a.device if generator is None else generator.device
         g, h = (
-            torch._standard_gamma(c.expand(shape).double().to(device), generator=generator).clamp(min=1e-300)  # type: ignore[attr-defined]
+            torch._standard_gamma(c.expand(shape).double().to(device), generator=generator).clamp(min=1e-300)
             for c in (a, b)
         )
         eps = torch.finfo(a.dtype).eps
@@ -217,10 +217,12 @@ def _log_below(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """log P(X <= x); far below, the leading term of the series."""
     value = special.betainc(a, b, x)
     far = a * np.log(x) + b * np.log1p(-x) - np.log(a) - special.betaln(a, b)
-    return np.where(value > 1e-290, np.log(value), far)  # type: ignore[no-any-return]
+    found: np.ndarray = np.where(value > 1e-290, np.log(value), far)
+    return found
 
 
 def _log_above(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     value = special.betaincc(a, b, x)
     far = a * np.log(x) + b * np.log1p(-x) - np.log(b) - special.betaln(a, b)
-    return np.where(value > 1e-290, np.log(value), far)  # type: ignore[no-any-return]
+    found: np.ndarray = np.where(value > 1e-290, np.log(value), far)
+    return found

@@ -115,7 +115,8 @@ class _LogSpecial(torch.autograd.Function):
 
             def at(moved: Tensor, position: int = position) -> Tensor:
                 others = [*parameters[:position], moved, *parameters[position + 1 :]]
-                return _LogSpecial.apply(ctx.function, x.double(), *(p.double() for p in others))
+                value: Tensor = _LogSpecial.apply(ctx.function, x.double(), *(p.double() for p in others))
+                return value
 
             slope = 8 * (at(wide + step) - at(wide - step)) - (at(wide + 2 * step) - at(wide - 2 * step))
             slope = (slope / (12 * step)).nan_to_num(0.0, 0.0, 0.0)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, distributions
 from torch.distributions import constraints
@@ -67,7 +68,7 @@ class External(AbstractDensity):
         support = kind.support
         if not any(support is known for known, _ in SUPPORTS) and not isinstance(support, property):
             raise ParameterError(
-                f"External takes continuous distributions over one variable, and the support of {self.distribution} is {support}"
+                f"External takes continuous distributions over one variable: the support of {self.distribution} is {support}"
             )
         if unknown := [name for name, constraint in self._arguments().items() if self._constraint(constraint) is None]:
             raise ParameterError(f"External knows no constraint such as that of {unknown[0]} of {self.distribution}")
@@ -108,7 +109,7 @@ class External(AbstractDensity):
             value: Tensor = found(*arguments) if arguments else found
         except NotImplementedError as error:
             raise ParameterError(f"torch.distributions.{self.distribution} has no {what}, which this needs") from error
-        return value.expand(torch.broadcast_shapes(value.shape, self.unit_shape(parameters)))
+        return value.expand(np.broadcast_shapes(value.shape, self.unit_shape(parameters)))
 
     def log_density(self, x: Tensor, parameters: Parameters) -> Tensor:
         support = self._of(parameters).support
@@ -122,7 +123,8 @@ class External(AbstractDensity):
         with torch.no_grad():
             try:
                 half = torch.full((), 0.5, dtype=like.dtype, device=like.device)
-                return self._of({name: p.detach() for name, p in parameters.items()}).icdf(half)
+                middle: Tensor = self._of({name: p.detach() for name, p in parameters.items()}).icdf(half)
+                return middle
             except NotImplementedError:
                 return torch.ones((), dtype=like.dtype, device=like.device)
 

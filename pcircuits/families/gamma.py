@@ -106,7 +106,7 @@ class Gamma(AbstractDensity):
         a, rate = (parameters[n].detach() for n in ("concentration", "rate"))
         shape = self.unit_shape(parameters)
         device = a.device if generator is None else generator.device
-        drawn = torch._standard_gamma(a.expand(shape).double().to(device), generator=generator)  # type: ignore[attr-defined]
+        drawn = torch._standard_gamma(a.expand(shape).double().to(device), generator=generator)
         return drawn.to(a) / rate
 
     def raw_moment(self, order: int, parameters: Parameters) -> Tensor:
@@ -194,7 +194,8 @@ def _log_below(x: np.ndarray, a: np.ndarray, rate: np.ndarray) -> np.ndarray:
         term = term * y / (a + n)
         total = total + term
     far = a * np.log(y) - y - special.gammaln(a + 1) + np.log(total)
-    return np.where(value > 1e-290, np.log(value), np.where(y > 0, far, -np.inf))  # type: ignore[no-any-return]
+    found: np.ndarray = np.where(value > 1e-290, np.log(value), np.where(y > 0, far, -np.inf))
+    return found
 
 
 def _log_above(x: np.ndarray, a: np.ndarray, rate: np.ndarray) -> np.ndarray:
@@ -206,4 +207,5 @@ def _log_above(x: np.ndarray, a: np.ndarray, rate: np.ndarray) -> np.ndarray:
         fraction = y + 2 * n + 1 - a - (n + 1) * (n + 1 - a) / fraction if n < 60 else y + 2 * n + 1 - a
     fraction = y + 1 - a - (1 - a) / fraction
     far = a * np.log(y) - y - special.gammaln(a) - np.log(fraction)
-    return np.where(value > 1e-290, np.log(value), far)  # type: ignore[no-any-return]
+    found: np.ndarray = np.where(value > 1e-290, np.log(value), far)
+    return found

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,7 +108,7 @@ class MultivariateNormal(AbstractFamily):
         scale, lower = parameters["scale"].double(), parameters["lower"].double()
         n = self.dimensions
         row, column = torch.tril_indices(n, n, -1, device=scale.device)
-        shape = torch.broadcast_shapes(scale.shape[:-1], lower.shape[:-1])
+        shape = np.broadcast_shapes(scale.shape[:-1], lower.shape[:-1])
         unit = torch.eye(n, dtype=torch.float64, device=scale.device).expand(*shape, n, n)
         return scale.unsqueeze(-1) * _put(unit, row, column, lower)
 
@@ -120,7 +121,7 @@ class MultivariateNormal(AbstractFamily):
         inner = torch.linalg.cholesky(torch.where(both, sigma, eye))
         apart = torch.where(observed, torch.where(observed, x.double(), 0.0) - loc, 0.0)
         across = torch.where(observed.unsqueeze(-2) & ~observed.unsqueeze(-1), sigma, 0.0)  # (missing, observed)
-        shape = torch.broadcast_shapes(inner.shape[:-2], apart.shape[:-1])
+        shape = np.broadcast_shapes(inner.shape[:-2], apart.shape[:-1])
         inner = inner.expand(*shape, *inner.shape[-2:])
         apart, across = apart.expand(*shape, -1), across.expand(*shape, *across.shape[-2:])
         white = torch.linalg.solve_triangular(inner, torch.cat([apart.unsqueeze(-1), across.mT], -1), upper=False)
@@ -243,4 +244,5 @@ def _put(unit: Tensor, row: Tensor, column: Tensor, lower: Tensor) -> Tensor:
     place = row * unit.shape[-1] + column
     spread = torch.zeros((len(place), unit.shape[-1] ** 2), dtype=lower.dtype, device=lower.device)
     spread[torch.arange(len(place), device=place.device), place] = 1.0
-    return unit + (lower @ spread).unflatten(-1, unit.shape[-2:])
+    below: Tensor = (lower @ spread).reshape(*lower.shape[:-1], *unit.shape[-2:])
+    return unit + below

@@ -113,7 +113,7 @@ class NegativeBinomial(AbstractCounts):
         m, r = (parameters[n].detach() for n in ("mean", "concentration"))
         device = m.device if generator is None else generator.device
         wide_m, wide_r = (t.expand(self.unit_shape(parameters)).double().to(device) for t in (m, r))
-        rate = torch._standard_gamma(wide_r, generator=generator) * wide_m / wide_r  # type: ignore[attr-defined]
+        rate = torch._standard_gamma(wide_r, generator=generator) * wide_m / wide_r
         return torch.poisson(rate, generator).to(m)
 
     def raw_moment(self, order: int, parameters: Parameters) -> Tensor:
@@ -174,13 +174,15 @@ class NegativeBinomial(AbstractCounts):
 def _log_above(k: np.ndarray, m: np.ndarray, r: np.ndarray) -> np.ndarray:
     """log P(X >= k); far above, its first terms."""
     value = special.betainc(np.maximum(k, 1), r, m / (m + r))
-    return np.where(k > 0, np.where(value > 1e-290, np.log(value), _log_first(k, m, r, 1)), 0.0)  # type: ignore[no-any-return]
+    found: np.ndarray = np.where(k > 0, np.where(value > 1e-290, np.log(value), _log_first(k, m, r, 1)), 0.0)
+    return found
 
 
 def _log_below(k: np.ndarray, m: np.ndarray, r: np.ndarray) -> np.ndarray:
     """log P(X <= k); far below, its last terms."""
     value = special.betainc(r, k + 1, r / (m + r))
-    return np.where(value > 1e-290, np.log(value), _log_first(k, m, r, -1))  # type: ignore[no-any-return]
+    found: np.ndarray = np.where(value > 1e-290, np.log(value), _log_first(k, m, r, -1))
+    return found
 
 
 def _log_first(k: np.ndarray, m: np.ndarray, r: np.ndarray, step: int) -> np.ndarray:
@@ -193,4 +195,5 @@ def _log_first(k: np.ndarray, m: np.ndarray, r: np.ndarray, step: int) -> np.nda
         ratio = (here + r) / (here + 1) * m / (m + r) if step > 0 else here / (here - 1 + r) * (m + r) / m
         term = term * np.clip(ratio, 0.0, 1.0)
         total = total + term
-    return log + np.log(total)  # type: ignore[no-any-return]
+    found: np.ndarray = log + np.log(total)
+    return found

@@ -220,6 +220,6 @@ class AbstractPiecewise(AbstractUnivariate):
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
     """Entry `index` (...) of the last axis of `values` (*units, n), which broadcast."""
-    shape = torch.broadcast_shapes(values.shape[:-1], index.shape)
+    shape = np.broadcast_shapes(values.shape[:-1], index.shape)
     wide = values.expand(*shape, values.shape[-1])
     return wide.gather(-1, index.expand(shape).unsqueeze(-1)).squeeze(-1)

@@ -91,7 +91,8 @@ class VonMises(AbstractUnivariate):
         return torch.where(inside, -2 * kappa * half**2 + self._log_top(kappa), -torch.inf)
 
     def _log_top(self, kappa: Tensor) -> Tensor:
-        return -(2 * math.pi * torch.special.i0e(kappa)).log()
+        top: Tensor = -(2 * math.pi * torch.special.i0e(kappa)).log()
+        return top
 
     def log_interval(self, lower: Tensor, upper: Tensor, parameters: Parameters) -> Tensor:
         """By nodes on panels between the ends: all terms are positive."""

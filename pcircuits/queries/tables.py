@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -159,7 +162,8 @@ def state_probabilities(given: Conditional) -> dict[Variable, Tensor]:
         return listener.total
 
     found = given.each("state_probabilities", answer)
-    return dict(zip(counts, found.split(list(counts.values()), -1), strict=True))
+    ends = np.cumsum([0, *counts.values()]).tolist()
+    return {label: found[..., a:b] for label, (a, b) in zip(counts, pairwise(ends), strict=True)}
 
 
 def marginal_modes(given: Conditional) -> dict[Variable, Tensor]:

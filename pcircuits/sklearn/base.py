@@ -55,7 +55,7 @@ class AbstractCircuitEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         return torch.as_tensor(self._encoded(X))
 
-    circuits = ("model_",)
+    circuits: tuple[str, ...] = ("model_",)
     """The attributes that are circuits, and those that are arrays: what `save` writes."""
     arrays: tuple[str, ...] = ()
 

@@ -38,8 +38,8 @@ class CircuitClassifier(ClassifierMixin, AbstractCircuitEstimator):  # type: ign
     ['a', 'b']
     """
 
-    circuits = ("model_", "class_model_")
-    arrays = ("classes_", "class_prior_")
+    circuits: tuple[str, ...] = ("model_", "class_model_")
+    arrays: tuple[str, ...] = ("classes_", "class_prior_")
 
     def fit(self, X: Any, y: Any) -> CircuitClassifier:
         """Learn a circuit for each class from a table (B, D) and labels (B,).
@@ -86,7 +86,8 @@ class CircuitClassifier(ClassifierMixin, AbstractCircuitEstimator):  # type: ign
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable class of each row, (B,)."""
         check_is_fitted(self)
-        return self.classes_[self.predict_log_proba(X).argmax(1)]
+        best: NDArray[Any] = self.classes_[self.predict_log_proba(X).argmax(1)]
+        return best
 
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """log p(row) over all classes, (B,): the lower, the stranger is a row."""
@@ -97,7 +98,7 @@ class CircuitClassifier(ClassifierMixin, AbstractCircuitEstimator):  # type: ign
 
 
 def _labels(y: Any) -> NDArray[Any]:
-    labels = column_or_1d(y, warn=True)
+    labels: NDArray[Any] = column_or_1d(y, warn=True)
     numbers = labels.dtype.kind == "f"
     missing = np.isnan(labels) if numbers else np.array([v is None or v != v for v in labels.tolist()], dtype=bool)
     if missing.any():

@@ -149,7 +149,7 @@ def _coarse(columns: Sequence[Column], data: Tensor) -> Tensor:
     for number, column in enumerate(columns):
         if column.kind in ("continuous", "counts"):
             known = ~data[:, number].isnan()
-            values = data[known, number]
+            values = data[known, number].contiguous()
             levels = torch.linspace(0, 1, BINS + 1, dtype=data.dtype)[1:-1]
             made[known, number] = torch.bucketize(
                 values, torch.unique(torch.quantile(values[:100_000], levels))
