@@ -13,6 +13,7 @@ FLOORS = {
             "arguments",
             "evidence",
             "parameters",
+            "computed",
             "errors",
             "files",
             "devices",

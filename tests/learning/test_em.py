@@ -317,9 +317,7 @@ torch.distributed.destroy_process_group()
 def test_two_processes_learn_as_one_does(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", PARALLEL, str(tmp_path)]
     root = Path(__file__).parents[2]
-    both = [
-        subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True, cwd=root) for rank in range(2)
-    ]
+    both = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True, cwd=root) for rank in range(2)]
     for process in both:
         _, said = process.communicate(timeout=240)
         assert process.returncode == 0, said[-2000:]
