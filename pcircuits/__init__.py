@@ -8,6 +8,7 @@ from pcircuits._version import __version__
 from pcircuits.circuit import leaves as _leaves
 from pcircuits.circuit.algebra import concat, mixture
 from pcircuits.circuit.circuit import Circuit, Unit
+from pcircuits.circuit.latents import latents_of, with_latents
 from pcircuits.circuit.leaves import (
     Bernoulli,
     Categorical,
@@ -83,6 +84,7 @@ __all__ = [
     "families",
     "fixed",
     "inputs",
+    "latents_of",
     "load",
     "marginalize",
     "materialise",
@@ -96,6 +98,7 @@ __all__ = [
     "structures",
     "to_networkx",
     "unit_interval",
+    "with_latents",
 ]
 
 globals().update({name: getattr(_leaves, name) for name in families.FAMILIES})

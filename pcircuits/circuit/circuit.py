@@ -276,7 +276,7 @@ class Circuit:
         - `dtype`: of parameters, inputs and results; by default torch's default dtype.
         - `device`: where parameters live; by default torch's default device.
         - `memory`: a bound in bytes on what is live in a pass beside parameters and results; by default 512 MiB.
-        - `rewrites`: which rewrites to apply, among "fold", "fuse", "layout", "chunk"; by default all of them.
+        - `rewrites`: which rewrites to apply, among "fold", "fuse", "chain", "layout", "chunk"; by default all of them.
 
         **Raises** `PropertyError` unless the circuit is smooth, decomposable and homogeneous, with the witness;
         `CircuitError` for a device that is not there, and other options that do not exist.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,12 +22,15 @@ from pcircuits.program.layers.layer import Flows, Selector, Trace
 from pcircuits.program.leaf_functions import LeafFunction
 from pcircuits.program.lower import lower
 from pcircuits.program.numbers import TOLERANCE
+from pcircuits.program.plan import Index
 from pcircuits.program.rewrites import DEFAULT, REWRITES, prune
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Stores
 from pcircuits.program.tracing import plain
 
 __all__ = ["DEFAULT_MEMORY", "Program", "Roots"]
+
+T = TypeVar("T")
 
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
@@ -96,6 +100,7 @@ class Program(nn.Module):
         self._locations = locations
         self._measure()
         self._kept: dict[tuple[bool, bool], tuple[list[Tensor], Prepared]] = {}
+        self._structural: dict[str, Any] = {}
 
     def _measure(self) -> None:
         """What layers read for the last time, and how many numbers a row of data takes."""
@@ -141,7 +146,7 @@ class Program(nn.Module):
         return list(self.layers)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "_structural": {}}
 
     def prepare(self, logs: bool = False, wide: bool = False) -> Prepared:
         """The parameters as they are now, for passes of a kind.
@@ -305,11 +310,27 @@ class Program(nn.Module):
         (-1, -1, 0) where the root does not need it.
         """
         number = next(n for n, own in enumerate(self._circuit.arrays) if own is array)
-        lowered = self._places[number].rows[:, 0]
+        return [(layer, row, column) for layer, row, column in self._found([number]).tolist()]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What a query finds out about the structure of the circuit, which no parameter changes, made on its first call."""
+        if name not in self._structural:
+            self._structural[name] = make()
+        return self._structural[name]  # type: ignore[no-any-return]
+
+    @cached_property
+    def sum_places(self) -> Index:
+        """As `rows_of`, for the regions of all arrays of sums of the circuit, one after the other: (N, 3)."""
+        sums = {id(array) for array in self._circuit.sums}
+        return self._found([n for n, array in enumerate(self._circuit.arrays) if id(array) in sums])
+
+    def _found(self, numbers: Sequence[int]) -> Index:
+        """For each region of arrays with these numbers, its layer, its row there and its first column, (N, 3)."""
+        lowered = np.concatenate([self._places[number].rows[:, 0] for number in numbers] or [np.empty(0, np.int64)])
         rows, columns = self._now[lowered], self._shift[lowered]
         layer = np.where(rows < 0, -1, self._locations.layer[rows])
         row = np.where(rows < 0, -1, self._locations.row[rows])
-        return list(zip(layer.tolist(), row.tolist(), columns.tolist(), strict=True))
+        return np.stack([layer, row, columns], 1)
 
 
 def _bytes(memory: int | None) -> int:

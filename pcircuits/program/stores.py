@@ -280,6 +280,30 @@ class Stores(nn.Module):
             now[torch.as_tensor(here)] = raw[torch.as_tensor(slot[here], device=raw.device)].cpu().to(now.dtype)
         return now, given
 
+    def arranged(self, arrays: Mapping[Store, Tensor]) -> dict[str, Tensor]:
+        """What there is for each number of some stores, (n, ...), in the shape and under the name of each parameter.
+
+        It is 0 for numbers that the root does not need; parameters that have none in these stores are left out.
+        """
+        made = list(self.stores.values())
+        found = {}
+        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=True)):
+            span = slice(int(self._first[number]), int(self._first[number + 1]))
+            store, slot = self._store[span], self._slot[span]
+            whole: Tensor | None = None
+            for home in np.unique(store[store >= 0]).tolist():
+                array = arrays.get(made[home])  # type: ignore[call-overload]
+                if array is not None:
+                    here = store == home
+                    whole = array.new_zeros((len(store), *array.shape[1:])) if whole is None else whole
+                    whole[torch.as_tensor(here, device=array.device)] = array[
+                        torch.as_tensor(slot[here], device=array.device)
+                    ]
+            if whole is not None:
+                events = parameter.constraint.event_ndim
+                found[name] = whole.reshape(*parameter.shape[: len(parameter.shape) - events], *whole.shape[1:])
+        return found
+
     def layout(self) -> str:
         """A digest of where each number of the circuit's parameters is stored."""
         return hashlib.sha256(self._store.tobytes() + self._slot.tobytes()).hexdigest()[:16]

@@ -14,6 +14,7 @@ from pcircuits.structures.fitted_leaves import (
     by_states,
     fitted_leaves,
 )
+from pcircuits.structures.hidden_markov import hidden_markov
 from pcircuits.structures.hidden_tree import hidden_tree
 from pcircuits.structures.information import (
     GaussianInformation,
@@ -98,6 +99,7 @@ __all__ = [
     "factorised",
     "fitted_leaves",
     "free_points",
+    "hidden_markov",
     "hidden_tree",
     "indicator_leaves",
     "layered",

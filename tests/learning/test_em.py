@@ -317,9 +317,7 @@ torch.distributed.destroy_process_group()
 def test_two_processes_learn_as_one_does(tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", PARALLEL, str(tmp_path)]
     root = Path(__file__).parents[2]
-    both = [
-        subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True, cwd=root) for rank in range(2)
-    ]
+    both = [subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True, cwd=root) for rank in range(2)]
     for process in both:
         _, said = process.communicate(timeout=240)
         assert process.returncode == 0, said[-2000:]
@@ -331,3 +329,17 @@ def test_two_processes_learn_as_one_does(tmp_path):
         for got, want in zip(torch.load(tmp_path / f"{rank}.pt"), (counted, descended), strict=True):
             for name, value in want.state_dict().items():
                 torch.testing.assert_close(got[name], value, rtol=1e-9, atol=1e-9)
+
+
+def test_public_counts_are_posteriors():
+    """Of a mixture of two coins, by hand: P(first | 0) = 0.8, P(first | 1) = 0.2."""
+    coins = pc.Bernoulli("a", [0.2, 0.8])
+    model = pc.Circuit(pc.mixture([0.5, 0.5], coins * pc.Normal("b", [0.0, 0.0], [1.0, 1.0]))).compile(torch.float64)
+    found = model.expected_counts({"a": [0, 1, 1], "b": [1.0, 2.0, math.nan]}, weights=torch.tensor([1.0, 1.0, 3.0]))
+    first, second = 0.8 + 0.2 + 0.6, 0.2 + 0.8 + 2.4
+    assert found["sum0.weights"].statistics[0].tolist() == pytest.approx([first, second])
+    assert found["input0.probs"].statistics[0].flatten().tolist() == pytest.approx([0.8, 0.8, 0.2, 3.2])
+    assert found["input1.loc"].count.flatten().tolist() == pytest.approx([1.0, 1.0])
+    assert found["input1.loc"].statistics[0].flatten().tolist() == pytest.approx([0.8 + 0.4, 0.2 + 1.6])
+    given = model.given({"a": 1}).expected_counts({"b": [0.0]})
+    assert given["sum0.weights"].statistics[0].tolist() == pytest.approx([0.2, 0.8])

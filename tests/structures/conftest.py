@@ -99,6 +99,16 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         "chain": lambda: st.layered(
             st.chain(["d", "c", "b", "a"]), st.discretized_logistic_leaves(3, 0.2, 0.1), 3, cp, 2, generator=seeded(10)
         ),
+        "hidden Markov": lambda: st.hidden_markov(6, 2, st.categorical_leaves(2), generator=seeded(14)),
+        "hidden Markov, own parameters, two roots": lambda: st.hidden_markov(
+            2, 3, st.normal_leaves(), False, 2, features=2, generator=seeded(15)
+        ),
+        "hidden Markov, two features": lambda: st.hidden_markov(
+            3, 2, st.bernoulli_leaves(), features=2, generator=seeded(16)
+        ),
+        "hidden Markov with latents": lambda: pc.with_latents(
+            st.hidden_markov(4, 2, st.categorical_leaves(2), roots=2, generator=seeded(17))
+        ),
         "quad graph, by networks": lambda: st.layered(
             st.quad_graph(2, 3),
             st.network_leaves(pc.families.Categorical(2), hidden=4),

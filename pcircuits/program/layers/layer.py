@@ -121,6 +121,13 @@ class Flows:
         Their columns are (R, A, size), their parameters (R, A, K, *event), and their flow (R, B, K).
         """
 
+    def tables(self, columns: Tensor, table: Callable[[], Tensor], place: Tensor | None, flow: Tensor) -> bool:
+        """The same of units over the columns (R,) that look log-probabilities up in a table (U, K, S), row r in `place[r]`.
+
+        False where it is of no use: then `leaves` is called.
+        """
+        return False
+
     def edges(self, state: State, layer: Layer, begin: int, flows: Callable[[int], Tensor], rows: slice) -> None:
         """Flows into the inputs `begin`, `begin + 1`, ... of a layer's sums, (B, O, n), made when called for one of its rows.
 
@@ -144,6 +151,10 @@ class Selector(ABC):
 
     def pick_state(self, cumulative: Callable[[], Tensor], unit: Tensor) -> Tensor | None:
         """For visits (V,) of units whose states have cumulative probabilities (U, S), a state each; or None: settle them."""
+        return None
+
+    def pick_mode(self, modes: Callable[[], Tensor], unit: Tensor) -> Tensor | None:
+        """Likewise for units whose most probable states are known, (U,)."""
         return None
 
     def pick_grouped(self, scores: Callable[[Tensor], Tensor], groups: int, group: Tensor, at_once: int) -> Tensor:
