@@ -30,7 +30,7 @@ FLOORS = {
         ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
-        ["distil", "fitting", "metrics"],
+        ["distil", "compose", "calibrate", "finetune", "fitting", "metrics"],
         ["cli", "report", "testing"],
     ],
 }

@@ -287,7 +287,7 @@ class Stores(nn.Module):
         """
         made = list(self.stores.values())
         found = {}
-        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=True)):
+        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=False)):
             span = slice(int(self._first[number]), int(self._first[number + 1]))
             store, slot = self._store[span], self._slot[span]
             whole: Tensor | None = None

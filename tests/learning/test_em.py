@@ -52,7 +52,7 @@ def trainable(circuit):
 def test_no_step_lowers_the_likelihood(data):
     circuit = trainable(data.draw(circuits(max_variables=4)))
     x = data.draw(rows(circuit))
-    rewrites = data.draw(st.sampled_from([None, (), ("fold",), ("merge", "fold", "fuse")]))
+    rewrites = data.draw(st.sampled_from([None, (), ("fold",), ("fold", "fuse")]))
     model = circuit.compile(dtype=torch.float64, rewrites=rewrites)
     assume(not len(model.program.sources))
     assume(bool((model.log_prob(x) > -torch.inf).all()) and model.circuit.num_roots == 1)
