@@ -28,7 +28,7 @@ ROWS: list[Row] = [
     ),
     ContinuousMixture("plants continuous mixture", "plants", "factorised", 512, 8, (128, 256, 256), 30),
     ContinuousMixture("baudio continuous mixture", "baudio", "factorised", 512, 8, (128, 256), 20),
-    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), 15, batch_size=100),
+    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), 15, 100, judged_on=(512,)),
 ]
 
 
