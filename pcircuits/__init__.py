@@ -11,6 +11,7 @@ from pcircuits.circuit.circuit import Circuit, Unit
 from pcircuits.circuit.latents import latents_of, with_latents
 from pcircuits.circuit.leaves import (
     Bernoulli,
+    Beta,
     Categorical,
     DiscretizedLogistic,
     DiscretizedNormal,
@@ -21,6 +22,7 @@ from pcircuits.circuit.leaves import (
     inputs,
 )
 from pcircuits.circuit.marginal import marginalize
+from pcircuits.circuit.materialise import materialise
 from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
@@ -43,6 +45,8 @@ from pcircuits.queries.maximum import Completion
 
 __all__ = [
     "Bernoulli",
+    "Beta",
+    "Binomial",
     "Categorical",
     "Circuit",
     "CircuitError",
@@ -56,14 +60,22 @@ __all__ = [
     "EvidenceError",
     "Exponential",
     "FileFormatError",
+    "Gamma",
+    "Geometric",
+    "Histogram",
     "Indicator",
     "Input",
+    "Laplace",
+    "LogNormal",
     "MemoryBoundError",
     "Mix",
+    "MultivariateNormal",
+    "NegativeBinomial",
     "Normal",
     "Outer",
     "Parameter",
     "ParameterError",
+    "PiecewiseLinear",
     "Poisson",
     "Product",
     "PropertyError",
@@ -71,10 +83,13 @@ __all__ = [
     "ScopeError",
     "Source",
     "Sourced",
+    "StudentT",
     "Sum",
+    "Uniform",
     "Unit",
     "Units",
     "Verdict",
+    "VonMises",
     "Wiring",
     "Witness",
     "__version__",
@@ -86,6 +101,7 @@ __all__ = [
     "latents_of",
     "load",
     "marginalize",
+    "materialise",
     "mixture",
     "nonnegative",
     "normalise",

@@ -18,7 +18,7 @@ from pcircuits.circuit.units import AbstractProduct, AbstractSum, Input, Unit, U
 from pcircuits.devices import available_device
 from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.memory import collector_paused
-from pcircuits.parameters import Parameter
+from pcircuits.parameters import Parameter, Sourced
 from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_variables, columns, order
 
 if TYPE_CHECKING:
@@ -228,6 +228,11 @@ class Circuit:
                 if id(parameter) not in seen:
                     seen.add(id(parameter))
                     yield parameter
+
+    def sourced(self) -> Iterator[Sourced]:
+        """What sources make for the arrays, in topological order."""
+        for array in self.arrays:
+            yield from array.held_sourced()
 
     def check(self) -> Properties:
         """The circuit's properties, each a `Verdict` with a witness where it does not hold; computed when asked for."""

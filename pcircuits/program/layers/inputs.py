@@ -48,7 +48,7 @@ class InputLayer(Layer):
         self.leaves = LeafParameters(node, build, node.count)
         self.family = self.leaves.family
         self.chunked = build.chunked
-        self.all_rows = self.leaves.source is not None
+        self.all_rows = self.leaves.streamed
         self.in_logs = build.locations.by_unit[index]  # read unit by unit: each is then scaled
         columns = node.rows["columns"]
         assert isinstance(columns, Columns)
@@ -61,7 +61,7 @@ class InputLayer(Layer):
 
     def _table_of(self, prepared: Prepared) -> str | None:
         """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
-        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
+        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.streamed:
             return None
         size = 16 * self.count * self.width * (self.family.states + BESIDE)
         if self.chunked and 2 * size > prepared.memory:
@@ -106,7 +106,7 @@ class InputLayer(Layer):
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
-        streamed = self.chunked and self.leaves.source is not None
+        streamed = self.chunked and self.leaves.streamed
         most = state.memory // (4 * PARAMETER_BYTES * self.count * self.leaves.event)
         return self.leaves.ranges(most if streamed else None)
 
@@ -199,7 +199,7 @@ class InputLayer(Layer):
             visits, columns = visits.where(missing), columns[missing]
         if not len(visits.sample):
             return
-        if isinstance(self.family, AbstractFinite) and self.leaves.source is None and self._small(state):
+        if isinstance(self.family, AbstractFinite) and not self.leaves.streamed and self._small(state):
             unit = visits.row * self.width + visits.column
             states = trace.selector.pick_mode(lambda: self._modes(state), unit)
             if states is None:

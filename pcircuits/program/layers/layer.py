@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.parameters import Sourced
 from pcircuits.program.edges import Gather, Locations, Visits
-from pcircuits.program.plan import Edges, Node, Owned, SourceRows
+from pcircuits.program.plan import Edges, Node, Owned
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Stores, View
 
@@ -25,9 +26,15 @@ class Build:
 
     stores: Stores
     locations: Locations
-    source_of: Callable[[SourceRows], nn.Module]
+    source_of: Callable[[Sourced], nn.Module]
     device: torch.device | None
-    chunked: bool
+    memory: int | None
+    """The bound on memory; None where nothing is cut to it."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether rows and columns are cut to the bound."""
+        return self.memory is not None
 
     def gather(self, edges: Edges) -> Gather:
         """The run-time form of edges."""
@@ -37,7 +44,7 @@ class Build:
         """The stored rows of a parameter of a node."""
         rows = node.rows[name]
         assert isinstance(rows, Owned)
-        return self.stores.view(f"{node.kind}{len(self.locations.logs)}_{name}", rows)
+        return self.stores.view(f"{node.kind}{len(self.locations.logs)}_{name}", rows, self.source_of)
 
 
 @runtime_checkable

@@ -88,7 +88,7 @@ class MixtureLayer(Layer):
         if not self.chunked:
             return [(0, self.inputs)], [slice(0, batch)]
         memory = state.memory // self.count
-        event = 1 if self.product.leaves.source is None else self.product.leaves.event
+        event = self.product.leaves.event if self.product.leaves.streamed else 1
         columns, share, of_entry = memory // (4 * PARAMETER_BYTES * (arity * event + 8)), 4, STATISTIC_BYTES
         if self.product.by_table(state.leaf):
             share, of_entry = 2, PAIR_BYTES
