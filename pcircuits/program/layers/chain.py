@@ -223,7 +223,8 @@ class ChainLayer(Layer):
 
         def shares(row: int) -> Tensor:
             s, r = divmod(row, self.parallel)
-            return parts(s)[r] * found[self.steps - 1 - s][r].unsqueeze(-1)
+            made: Tensor = parts(s)[r] * found[self.steps - 1 - s][r].unsqueeze(-1)
+            return made
 
         to.edges(state, self, 0, shares, slice(None))
         self.start.scatter(found[-1], flows)
