@@ -24,7 +24,7 @@ FLOORS = {
         ["circuit"],
         ["program"],
         ["queries"],
-        ["structures", "learning", "io", "networkx", "testing"],
+        ["structures", "learning", "io", "networkx", "testing", "sklearn"],
     ],
     "vq_sources": [
         ["protocols", "codes", "errors", "plain_numbers"],

@@ -1,4 +1,4 @@
-"""A fingerprint of a circuit's structure: shapes of parameters alone do not tell which circuit a checkpoint is of."""
+"""Structure: learners of it, and fingerprints, as shapes of parameters alone do not tell which circuit a checkpoint is of."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.computed import SourcedWeights
 from pcircuits.families import AbstractFamily
+from pcircuits.learning.cutset_network import cutset_network
+from pcircuits.learning.learn_spn import learn_spn
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.queries.compiled import CompiledCircuit
 
-__all__ = ["fingerprint", "structures"]
+__all__ = ["cutset_network", "fingerprint", "learn_spn", "structures"]
 
 
 def structures(module: nn.Module) -> dict[str, str]:

@@ -19,13 +19,17 @@ from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
 from pcircuits.queries.conditional import Conditional, variables_of
 from pcircuits.queries.counts import ParameterCounts, counts_of
+from pcircuits.queries.covariance import covariance
 from pcircuits.queries.likelihood import log_prob, log_probability
 from pcircuits.queries.marginal_maximum import marginal_maximum
 from pcircuits.queries.maximum import Completion, maximum
 from pcircuits.queries.moments import expectation, mean, moment, variance
+from pcircuits.queries.pairs import pairwise_probabilities
 from pcircuits.queries.posteriors import posterior
 from pcircuits.queries.probabilities import probabilities
+from pcircuits.queries.quantiles import quantile
 from pcircuits.queries.sampling import sample
+from pcircuits.queries.tables import marginal_modes, state_probabilities
 from pcircuits.queries.trained import trained_circuit
 from pcircuits.scope import Variable
 
@@ -117,6 +121,71 @@ class Queries(ABC):
         tensor([5.])
         """
         return variance(self._given())
+
+    def covariance(self) -> Tensor:
+        """Cov[X_v, X_w], (D, D), or (B, D, D) given evidence; rows and columns of observed variables are zero.
+
+        Two coins are both biased to heads, or both to tails: Cov = E[ab] − E[a] E[b] = 0.34 − 0.25.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> pc.Circuit((a * b).sum([0.5, 0.5])).compile().covariance()
+        tensor([[0.2500, 0.0900],
+                [0.0900, 0.2500]])
+        """
+        return covariance(self._given())
+
+    def quantile(self, level: float | Collection[float]) -> Tensor:
+        """The least x with P(X_v <= x) >= level, (D,), or (B, D) given evidence; (Q, D) or (Q, B, D) for Q levels.
+
+        Of each variable by itself. A variable that was observed has its value at every level.
+
+        **Raises** `CircuitError` for a level outside of (0, 1).
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Normal("x", 10.0, 2.0) * pc.Categorical("c", [0.5, 0.2, 0.3])).compile().quantile([0.5, 0.6])
+        tensor([[10.0000,  0.0000],
+                [10.5067,  1.0000]])
+        """
+        return quantile(self._given(), level)
+
+    def state_probabilities(self) -> dict[int | str, Tensor]:
+        """P(X_v = s) of every state of every discrete variable: by its label, (S,), or (B, S) given evidence.
+
+        All tables together cost one reverse pass. Left out are variables without a largest state, of which `quantile`
+        and `probability` tell. An observed variable has 1 at its state.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> coins = pc.Circuit((a * b).sum([0.5, 0.5])).compile()
+        >>> coins.given({"a": 1}).state_probabilities()["b"]
+        tensor([[0.3200, 0.6800]])
+        """
+        return state_probabilities(self._given())
+
+    def marginal_modes(self) -> dict[int | str, Tensor]:
+        """The most probable state of every discrete variable by itself: by its label, (), or (B,) given evidence.
+
+        Together they may be impossible: the most probable joint assignment is `map`.
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Categorical("c", [0.2, 0.5, 0.3])).compile().marginal_modes()
+        {'c': tensor(1.)}
+        """
+        return marginal_modes(self._given())
+
+    def pairwise_probabilities(self, first: int | str, second: int | str) -> Tensor:
+        """P(X = s, Y = t) of two discrete variables, (S, T), or (B, S, T) given evidence.
+
+        **Raises** `CircuitError` for one variable twice, and for variables without finitely many states.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> pc.Circuit((a * b).sum([0.5, 0.5])).compile().pairwise_probabilities("a", "b")
+        tensor([[0.3400, 0.1600],
+                [0.1600, 0.3400]])
+        """
+        return pairwise_probabilities(self._given(), first, second)
 
     def moment(self, k: int) -> Tensor:
         """E[X_v ** k], (D,), or (B, D) given evidence.
