@@ -13,6 +13,7 @@ FLOORS = {
             "arguments",
             "evidence",
             "parameters",
+            "computed",
             "errors",
             "files",
             "devices",
@@ -29,7 +30,7 @@ FLOORS = {
         ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
-        ["distil", "fitting", "metrics"],
+        ["distil", "compose", "calibrate", "finetune", "fitting", "metrics"],
         ["cli", "report", "testing"],
     ],
 }

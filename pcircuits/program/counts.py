@@ -95,7 +95,8 @@ class Tally:
 
     def __init__(self, program: Program, origin: Tensor | None = None) -> None:
         self.program = program
-        self.names = {store: name for name, store in program.stored.stores.items() if isinstance(store, Store)}
+        kept = set(program.stored.kept())
+        self.names: dict[Store, str] = {store: name for name, store in program.stored.stores.items() if store in kept}  # type: ignore[misc]
         self.leaves = {id(own): (layer, own) for layer, own in _leaves(program)}
         self.groups: list[UnitGroups] = []
         self.place: dict[int, tuple[int, Tensor]] = {}
@@ -205,8 +206,10 @@ class _Reader(Flows):
 
     def __init__(self, tally: Tally, prepared: Prepared, counts: Counts, missing: bool) -> None:
         self.tally, self.prepared, self.counts, self.missing = tally, prepared, counts, missing
-        names = frozenset({"weights"} if missing else {"weights", "table"})
-        wanted = {layer.index: names for layer in tally.program.ordered()}
+        wanted = {layer.index: frozenset({"weights"}) for layer in tally.program.ordered()}
+        if not missing:
+            trained = [layer for layer, own in tally.leaves.values() if own.trainable]
+            wanted |= {layer.index: frozenset({"weights", "table"}) for layer in trained}
         self.scaled, self.in_logs = Gradients(wanted, None), Gradients(wanted, None)
         self.of_logs: dict[int, Tensor] = {}
 
@@ -342,6 +345,8 @@ class _Reader(Flows):
         if counts.shape[1] != view.block[0]:  # units that share one vector
             counts = counts.sum(1, keepdim=True)
         for store, part in view.back(counts):
+            if store not in self.tally.names:
+                continue  # a source makes these
             total = self.counts.tensors[self.tally.names[store]]
             total += part.to(total.dtype)
 

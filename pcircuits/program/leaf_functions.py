@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcircuits.families.interface import AbstractFamily, Parameters
 
-__all__ = ["Box", "Density", "LeafFunction", "Mode", "Tilted"]
+__all__ = ["Box", "Density", "LeafFunction", "Mode", "PartialMode", "Tilted"]
 
 
 class LeafFunction(ABC):
@@ -93,6 +93,36 @@ class Mode(LeafFunction):
 
     def take(self, rows: slice | Tensor) -> Mode:
         return Mode(self.x[rows], self.observed[rows])
+
+
+@dataclass(frozen=True)
+class PartialMode(LeafFunction):
+    """log p(x) where x is observed, the largest log p where a value is wanted, 0 elsewhere.
+
+    Of the missing variables of a unit, all are wanted or none.
+    """
+
+    x: Tensor
+    observed: Tensor
+    wanted: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.x, self.observed, self.wanted
+
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        x, observed, wanted = evidence
+        known = family.log_prob(x, observed, parameters)
+        chosen = wanted.any(-1)
+        if not bool(chosen.any()):
+            return known
+        return torch.where(chosen, family.log_mode(x, observed, parameters), known)
+
+    def blank(self) -> PartialMode:
+        zeros = self.x.new_zeros((1, self.x.shape[1]))
+        return PartialMode(zeros, zeros > 0, zeros > 0)
+
+    def take(self, rows: slice | Tensor) -> PartialMode:
+        return PartialMode(self.x[rows], self.observed[rows], self.wanted[rows])
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ __all__ = [
     "power_of_two",
     "rebased",
     "rescaled",
+    "scale_of",
     "unflatten",
 ]
 
@@ -47,9 +48,14 @@ def power_of_two(total: Tensor) -> tuple[Tensor, Tensor]:
     """
     integer, shift, bias = _BITS[total.dtype]
     bits = total.view(integer) >> shift
-    scale = ((2 * bias - bits) << shift).view(total.dtype)
     exponent = (bits - bias).to(torch.float64)
-    return scale, exponent.masked_fill_(total == 0, -torch.inf)
+    return scale_of(total), exponent.masked_fill_(total == 0, -torch.inf)
+
+
+def scale_of(total: Tensor) -> Tensor:
+    """The scales of `power_of_two` alone."""
+    integer, shift, bias = _BITS[total.dtype]
+    return ((2 * bias - (total.view(integer) >> shift)) << shift).view(total.dtype)
 
 
 def rescaled(numbers: Tensor, exponent: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:

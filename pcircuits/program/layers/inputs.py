@@ -12,7 +12,7 @@ from pcircuits.families.interface import Parameters
 from pcircuits.program.edges import Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
-from pcircuits.program.leaf_functions import Density
+from pcircuits.program.leaf_functions import Density, PartialMode
 from pcircuits.program.numbers import FAR, LOG2E, TINY, from_logs, rebased
 from pcircuits.program.plan import Columns, Node
 from pcircuits.program.state import Prepared, State
@@ -22,6 +22,9 @@ __all__ = ["LARGEST", "ConstantLayer", "InputLayer", "lost"]
 
 LARGEST = {torch.float32: 2.0**13, torch.float64: 2.0**31}
 """How large the base-2 logs of units may be before rounding hides how units differ: by 1e-3 in float32, 1e-7 in float64."""
+
+BESIDE = 3
+"""The rows of a table beside those of states: for what is missing, for what is impossible, and the mode."""
 
 WHOLE = 2.0**51
 """Up to here sums of exponents are exact integers."""
@@ -45,7 +48,7 @@ class InputLayer(Layer):
         self.leaves = LeafParameters(node, build, node.count)
         self.family = self.leaves.family
         self.chunked = build.chunked
-        self.all_rows = self.leaves.source is not None
+        self.all_rows = self.leaves.streamed
         self.in_logs = build.locations.by_unit[index]  # read unit by unit: each is then scaled
         columns = node.rows["columns"]
         assert isinstance(columns, Columns)
@@ -58,15 +61,15 @@ class InputLayer(Layer):
 
     def _table_of(self, prepared: Prepared) -> str | None:
         """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
-        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
+        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.streamed:
             return None
-        size = 16 * self.count * self.width * (self.family.states + 2)
+        size = 16 * self.count * self.width * (self.family.states + BESIDE)
         if self.chunked and 2 * size > prepared.memory:
             return None
         return "differentiable" if self.leaves.tabulated() else "kept" if prepared.kept else None
 
     def up(self, state: State) -> None:
-        if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:
+        if isinstance(state.leaf, Density | PartialMode) and self._table_of(state.prepared) is not None:
             self._look_up(state)
             return
         found = state.prepared.of(self)
@@ -103,7 +106,7 @@ class InputLayer(Layer):
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
-        streamed = self.chunked and self.leaves.source is not None
+        streamed = self.chunked and self.leaves.streamed
         most = state.memory // (4 * PARAMETER_BYTES * self.count * self.leaves.event)
         return self.leaves.ranges(most if streamed else None)
 
@@ -111,11 +114,11 @@ class InputLayer(Layer):
         """The row of the table for each unit row and row of data, (R, B)."""
         assert isinstance(self.family, AbstractFinite)
         states = self.family.states
-        x, observed = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
+        x, observed, *wanted = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
         entry = torch.where((x >= 0) & (x < states), x, float(states + 1)).long()
-        entry = torch.where(observed, entry, states)
+        entry = torch.where(observed, entry, torch.where(wanted[0], states + 2, states) if wanted else states)
         rows = torch.arange(self.count, device=x.device) if self.leaves.place is None else self.leaves.place
-        return entry.add_((rows * (states + 2)).unsqueeze(1))
+        return entry.add_((rows * (states + BESIDE)).unsqueeze(1))
 
     def _look_up(self, state: State) -> None:
         """Rows of the table by the state observed."""
@@ -131,12 +134,13 @@ class InputLayer(Layer):
         state.put(self, found, exponent[entry], slack[entry].transpose(1, 2))
 
     def _filled(self, state: State) -> tuple[Tensor, Tensor]:
-        """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
+        """Base-2 logs for all states, then for what is missing, what is impossible, and the mode, (U·(S + 3), K)."""
         found = state.prepared.of(self)
         table = found["table"] if "table" in found else self.leaves.log_table(state.prepared)
         by_state = table.transpose(1, 2).to(state.dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
-        return rebased(torch.cat([by_state, missing, missing - torch.inf], 1).flatten(0, 1))
+        mode = by_state.amax(1, keepdim=True)
+        return rebased(torch.cat([by_state, missing, missing - torch.inf, mode], 1).flatten(0, 1))
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
         logs, exponent = self._filled(state)
@@ -152,6 +156,10 @@ class InputLayer(Layer):
         if in_table or not to.hears_leaves:
             self._gradient(state, flow, to)
             return
+        if self._table_of(state.prepared) is not None:
+            place = self.leaves.place
+            if to.tables(self.columns[:, 0], lambda: self.leaves.log_table(state.prepared), place, flow):
+                return
         stored = self.leaves.stored(state.prepared)
         for begin, end in self._ranges(state):
             parameters = self.leaves.columns(state.prepared, stored, begin, end)
@@ -169,9 +177,9 @@ class InputLayer(Layer):
                 entry = self._entries(state) if entry is None else entry
 
                 def by_unit(total: Tensor) -> Tensor:
-                    return total.view(stored, states + 2, -1)[:, :states].transpose(1, 2)
+                    return total.view(stored, states + BESIDE, -1)[:, :states].transpose(1, 2)
 
-                shape = (stored * (states + 2), self.width)
+                shape = (stored * (states + BESIDE), self.width)
                 gradients.add_rows(self, "table", shape, entry.flatten(), flow.reshape(-1, self.width), by_unit)
             return
         for begin, end in self._ranges(state):
@@ -186,9 +194,16 @@ class InputLayer(Layer):
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
         columns = self.columns[visits.row]
-        if isinstance(self.family, AbstractFinite) and self.leaves.source is None and self._small(state):
+        missing = ~trace.observed[visits.sample.unsqueeze(1), columns].all(1)
+        if not bool(missing.all()):  # what was observed needs no choice
+            visits, columns = visits.where(missing), columns[missing]
+        if not len(visits.sample):
+            return
+        if isinstance(self.family, AbstractFinite) and not self.leaves.streamed and self._small(state):
             unit = visits.row * self.width + visits.column
-            states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
+            states = trace.selector.pick_mode(lambda: self._modes(state), unit)
+            if states is None:
+                states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
             if states is not None:
                 trace.write_states(visits.sample, columns[:, 0], states)
                 return
@@ -198,6 +213,16 @@ class InputLayer(Layer):
         states = self.family.states
         assert states is not None
         return state.prepared.kept and 2 * 8 * self.count * self.width * (states + 1) <= state.memory
+
+    def _modes(self, state: State) -> Tensor:
+        """The most probable state of each unit, (R·K,)."""
+
+        def made() -> Tensor:
+            modes = self.leaves.log_table(state.prepared).argmax(-1)
+            rows = modes if self.leaves.place is None else modes.index_select(0, self.leaves.place)
+            return rows.expand(self.count, self.width).reshape(-1)
+
+        return state.prepared.ready(self, "modes", made)
 
     def _cumulative(self, state: State) -> Tensor:
         """The cumulative probabilities of each unit's states, (R·K, S)."""
