@@ -24,7 +24,7 @@ BLOCK = 2**20
 
 
 class _OfStates(Flows):
-    """Σ_u flow_u · p_u(s) for chosen variables and each state, (B, V, S)."""
+    """Σ_u flow_u · p_u(s) for chosen variables and each state, (V, B, S)."""
 
     def __init__(self, place: Tensor, total: Tensor) -> None:
         self.place, self.total = place, total
@@ -37,7 +37,7 @@ class _OfStates(Flows):
             some = flow if len(chosen) == len(flow) else flow[chosen]
             own = probs if len(probs) == 1 else probs[chosen if place is None else place[chosen]]
             part = torch.matmul(some, own[0] if len(own) == 1 else own)
-            self.total[..., : part.shape[-1]].index_add_(1, places[chosen], part.transpose(0, 1))
+            self.total[..., : part.shape[-1]].index_add_(0, places[chosen], part)
         return True
 
     def leaves(
@@ -58,7 +58,7 @@ class _OfStates(Flows):
         states = torch.arange(self.total.shape[-1], dtype=flow.dtype, device=flow.device).unsqueeze(-1)
         logs = family.log_prob(states, torch.ones_like(states, dtype=torch.bool), parameters)
         shares = logs.exp().to(flow.dtype).expand(len(places), flow.shape[-1], len(states))
-        self.total.index_add_(1, places, torch.matmul(flow, shares).transpose(0, 1))
+        self.total.index_add_(0, places, torch.matmul(flow, shares))
 
 
 def _rows(value: Tensor, rows: Tensor, factor: int) -> Tensor:
@@ -105,9 +105,10 @@ def probabilities(given: Conditional, variables: Variable | Iterable[Variable]) 
     place[columns] = torch.arange(len(columns), device=given.device)
 
     def answer(state: State, known: Evidence, roots: Tensor) -> Tensor:
-        shape = (known.rows, len(columns), max(sizes, default=0))
-        total = torch.zeros(shape, dtype=state.dtype, device=known.x.device)
-        given.program.down(state, given.flow(roots), _OfStates(place, total))
+        shape = (len(columns), known.rows, max(sizes, default=0))
+        by_variable = torch.zeros(shape, dtype=state.dtype, device=known.x.device)
+        given.program.down(state, given.flow(roots), _OfStates(place, by_variable))
+        total = by_variable.transpose(0, 1)
         observed = known.observed[:, columns]
         if bool(observed.any()):
             seen = torch.where(observed, known.x[:, columns], 0.0).long().unsqueeze(-1)

@@ -177,28 +177,34 @@ class ChainLayer(Layer):
         numbers = state.of(self).reshape(self.steps, *start.shape).to(start.dtype)
         above = quotient(last.reshape(start.shape).to(start.dtype), numbers[-1])
         found, sums, first = recursion.down(steps, above, scales)
-        self._say(state, sums, _joined(start, numbers[:-1]), to)
+        self._say(state, sums, start, numbers, to)
         below = found.mul_(numbers).reshape(self.count, -1, self.width)
         self.factors.scatter(below.to(state.dtype), flows)
         self.start.scatter((first * start).reshape(self.parallel, -1, self.width).to(state.dtype), flows)
 
-    def _say(self, state: State, sums: Tensor, before: Tensor, to: Flows) -> None:
-        """Tell of the flows into sums: weight times what is above, (n, G, B, O), times what is below, (n, G, B, K)."""
-        above, under = (t.reshape(self.count, -1, self.width).to(state.dtype) for t in (sums, before))
+    def _say(self, state: State, sums: Tensor, start: Tensor, numbers: Tensor, to: Flows) -> None:
+        """Tell of the flows into sums: weight times what is above, (n, G, B, O), times what the sums read, (G, B, K)."""
         weights, place = state.prepared.of(self)["weights"], self.weights.view.place
+        rows = state.leaf.rows
+        above, after, before = (t.reshape(-1, rows, self.width).to(state.dtype) for t in (sums, numbers, start))
 
         def shares(row: int) -> Tensor:
             own = weights[0 if len(weights) == 1 else row if place is None else int(place[row])]
-            return above[row].unsqueeze(-1) * own * under[row].unsqueeze(1)
+            under = before[row] if row < self.parallel else after[row - self.parallel]
+            return above[row].unsqueeze(-1) * own * under.unsqueeze(1)
 
         to.edges(state, self, 0, shares, slice(None))
         gradients = to.gradients
-        if gradients is not None and gradients.wants(self, "weights"):
-            if len(weights) == 1:
-                made = torch.mm(above.reshape(-1, self.width).t(), under.reshape(-1, self.width)).unsqueeze(0)
-            else:
-                made = self.weights.of_stored(torch.bmm(above.transpose(1, 2), under), len(weights))
-            gradients.add(self, "weights", made)
+        if gradients is None or not gradients.wants(self, "weights"):
+            return
+        if len(weights) == 1:
+            flat, split = [t.reshape(-1, self.width) for t in (above, before, after)], start.numel() // self.width
+            made = torch.mm(flat[0][:split].t(), flat[1])
+            made = made.addmm_(flat[0][split:].t(), flat[2][: len(flat[0]) - split]).unsqueeze(0)
+        else:
+            under = torch.cat([before, after[: self.count - self.parallel]])
+            made = self.weights.of_stored(torch.bmm(above.transpose(1, 2), under), len(weights))
+        gradients.add(self, "weights", made)
 
     def _down_logs(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
         matrices, numbers = self._matrices(state).unsqueeze(2), self._by_step(state.of(self))
