@@ -98,6 +98,7 @@ def fit(
         raise TrainingError(
             f"settings are a FitSettings, not {type(settings).__name__}: FitSettings(epochs=...) makes them."
         )
+    _require_ignite()
     objective = objective_of(module, loss)
     check_data(train, "training")
     if validation is not None:

@@ -113,7 +113,7 @@ def _climbed(
             value.backward()  # type: ignore[no-untyped-call]
             return value
 
-        search.step(closure)
+        search.step(closure)  # type: ignore[no-untyped-call]
         last = float(loss().detach())
     with torch.no_grad():
         if not last <= first:

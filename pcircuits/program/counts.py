@@ -96,7 +96,7 @@ class Tally:
     def __init__(self, program: Program, origin: Tensor | None = None) -> None:
         self.program = program
         kept = set(program.stored.kept())
-        self.names: dict[Store, str] = {store: name for name, store in program.stored.stores.items() if store in kept}  # type: ignore[misc]
+        self.names: dict[Store, str] = {store: name for name, store in program.stored.stores.items() if store in kept}
         self.leaves = {id(own): (layer, own) for layer, own in _leaves(program)}
         self.groups: list[UnitGroups] = []
         self.place: dict[int, tuple[int, Tensor]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tests.leaderboard.binary import ContinuousMixture
+from tests.leaderboard.binary import BinaryTree, ContinuousMixture
 from tests.leaderboard.images import HiddenTree
 from tests.leaderboard.rows import Row, cores, record
 
@@ -20,6 +20,13 @@ ROWS: list[Row] = [
     HiddenTree("mnist hidden tree, 128 states, 64 shared components", "mnist", 128, epochs=8, components=64),
     HiddenTree("fashion hidden tree, 64 states, 64 shared components", "fashion", 64, epochs=8, components=64),
     HiddenTree("fashion hidden tree, 64 states", "fashion", 64, epochs=8),
+    *(
+        BinaryTree(f"{name} hidden tree, {width} states", name, width)
+        for name, width in {
+            **{"nltcs": 16, "plants": 64, "baudio": 16, "jester": 16, "bnetflix": 16},
+            **{"accidents": 32, "pumsb_star": 32, "dna": 8, "bbc": 4},
+        }.items()
+    ),
     ContinuousMixture(
         "nltcs continuous mixture", "nltcs", "factorised", 512, 4, (64, 128, 128), 40, learning_rate=0.004
     ),

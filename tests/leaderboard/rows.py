@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import pcircuits as pc
 from pcircuits.files import write_whole
 from pcircuits.learning import EpochRecord, History
 
-__all__ = ["Measured", "Row", "clock", "discrete_bits", "parameters_of", "processor", "record"]
+__all__ = ["Measured", "Row", "clock", "discrete_bits", "parameters_of", "processor", "record", "shown"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def clock(history: History) -> float:
     return sum(epoch.seconds for epoch in history.epochs)
 
 
-def shown(scale: float) -> object:
+def shown(scale: float) -> Callable[[EpochRecord], None]:
     """Prints each epoch, its losses times a number."""
 
     def print_epoch(epoch: EpochRecord) -> None:
