@@ -31,8 +31,8 @@ class Beta(AbstractDensity):
     At 0 and 1 it is 0, but for the ends of a flat density: at single points any value would do.
 
     >>> flat = {"concentration1": torch.tensor(1.0), "concentration0": torch.tensor(1.0)}
-    >>> Beta().log_density(torch.tensor([-1.0, 0.5]), flat).tolist()
-    [-inf, 0.0]
+    >>> Beta().log_density(torch.tensor([-1.0, 0.5]), flat).exp().tolist()
+    [0.0, 1.0]
     """
 
     name: ClassVar[str] = "Beta"

@@ -92,19 +92,20 @@ def cutset_network(
         raise EvidenceError("cutset_network needs at least two columns")
     learner = _Learner(table, pseudocount, least_rows)
     root = learner.leaf(torch.arange(len(table.values)), list(range(table.values.shape[1])), ())
-    open_nodes, splits = [(learner.branched(root), root)], []
+    waiting: list[tuple[_Node | None, _Node]] = [(learner.branched(root), root)]
+    splits: list[Split] = []
     while len(splits) < most_splits:
-        found = max(open_nodes, key=lambda pair: pair[0].value if pair[0] is not None else -math.inf, default=None)
-        if found is None or found[0] is None:
+        paying = [(branching, node) for branching, node in waiting if branching is not None]
+        if not paying:
             break
-        open_nodes.remove(found)
-        branching, node = found
+        branching, node = max(paying, key=lambda pair: pair[0].value)
+        waiting = [pair for pair in waiting if pair[1] is not node]
         node.split, node.children, node.shares = branching.split, branching.children, branching.shares
         splits.append(Split(node.path, table.variables[branching.columns[0]], branching.value))
-        open_nodes += [(learner.branched(child), child) for child in node.children]
+        waiting += [(learner.branched(child), child) for child in node.children]
     circuit = Circuit(_assembled(root, table), table.variables)
     value = circuit.compile(dtype=torch.float64).log_prob(table.values.double()).sum().item()
-    return circuit, CutsetReport(tuple(splits), len(open_nodes), value)
+    return circuit, CutsetReport(tuple(splits), len(waiting), value)
 
 
 class _Learner:
@@ -167,7 +168,8 @@ class _Learner:
 
 def _assembled(root: _Node, table: Table) -> Units:
     """The units of a network, from the leaves up."""
-    order, waiting = [], [root]
+    order: list[_Node] = []
+    waiting = [root]
     while waiting:
         node = waiting.pop()
         order.append(node)

@@ -89,7 +89,8 @@ def learn_spn(
     significance = share(significance, "significance")
     learner = _Learner(as_table(data, variables), discrete, bins, pseudocount, minimum_scale)
     root = _Part(torch.arange(len(learner.table.values)), list(range(len(learner.table.variables))))
-    waiting, order = [root], []
+    waiting = [root]
+    order: list[_Part] = []
     while waiting:
         part = waiting.pop()
         order.append(part)
