@@ -621,7 +621,7 @@ def even_samples(patch: Patches) -> None:
 
 @mutant("map takes the smallest input of a sum", f"{TABLE}::test_most_probable_completion[gated-all rewrites]")
 def least_probable(patch: Patches) -> None:
-    patch(maximum._Largest, "pick_within", lambda old: lambda self, scores, group: old(self, -scores, group))
+    patch(maximum.Largest, "pick_within", lambda old: lambda self, scores, group: old(self, -scores, group))
 
 
 @mutant("the upper bound of map takes maxima at sums that are not deterministic", f"{TABLE}::test_most_probable_completion[scalar_graph-all rewrites]")  # fmt: skip  # noqa: E501
@@ -633,7 +633,7 @@ def low_bound(patch: Patches) -> None:
 
 @mutant("map says that a candidate is exact whatever the bound", "tests/queries/test_map_is_exact_only_where_it_is.py")
 def always_exact(patch: Patches) -> None:
-    patch(maximum, "_rounding", instead(lambda given, value: torch.full_like(value, torch.inf)))
+    patch(maximum, "rounding_of", instead(lambda given, value: torch.full_like(value, torch.inf)))
 
 
 # Vector-quantised sources

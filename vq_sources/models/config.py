@@ -170,7 +170,7 @@ class GMVQConfig(AbstractImageConfig):
 
     **Arguments**
 
-    - `latent_weight`: γ of the latent term. It draws proxy latents and means together; 1 makes all codes one on the digits.
+    - `latent_weight`: γ of the latent term. It draws proxy latents and means together; where it is large, codes merge.
     - `kl_weight`: β of KL(q(c) ‖ uniform), q(c) aggregated over a batch and its positions.
     - `temperature`, `final_temperature`: of the Gumbel-softmax, at the first training step and after `anneal_steps`.
     - `anneal_steps`: how many training steps the temperature falls over, geometrically.
