@@ -158,7 +158,7 @@ class View(nn.Module):
             whole = flat.new_zeros((sum(sizes), *flat.shape[1:]))
             whole[slice(*self._slice)] = flat
             flat = whole
-        yield from zip(self._stores, flat.split(sizes), strict=True)
+        yield from zip(self._stores, torch.split(flat, sizes), strict=True)
 
     @property
     def structural(self) -> bool:
@@ -292,7 +292,7 @@ class Stores(nn.Module):
             store, slot = self._store[span], self._slot[span]
             whole: Tensor | None = None
             for home in np.unique(store[store >= 0]).tolist():
-                array = arrays.get(made[home])  # type: ignore[call-overload]
+                array = arrays.get(made[home])
                 if array is not None:
                     here = store == home
                     whole = array.new_zeros((len(store), *array.shape[1:])) if whole is None else whole

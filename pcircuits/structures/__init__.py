@@ -49,6 +49,7 @@ from pcircuits.structures.quad_tree import binary_quad_tree, quad_tree
 from pcircuits.structures.random_binary_tree import random_binary_tree
 from pcircuits.structures.region_graph import RegionGraph
 from pcircuits.structures.replicas import replicas
+from pcircuits.structures.shared_leaves import quantile_tables, shared_leaves
 from pcircuits.structures.tree_starts import RandomStart, TreeStart, counted_start
 from pcircuits.structures.weights import RandomSimplices, Weights
 
@@ -111,9 +112,11 @@ __all__ = [
     "poon_domingos",
     "quad_graph",
     "quad_tree",
+    "quantile_tables",
     "random_binary_tree",
     "random_leaves",
     "replicas",
+    "shared_leaves",
     "shifted_lattice",
     "windows",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pcircuits.circuit.units import Input, Units, Wiring
+from pcircuits.circuit.units import Input, Sum, Units, Wiring
 from pcircuits.errors import CircuitError, EvidenceError
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import AbstractFamily
@@ -45,7 +45,8 @@ def estimated(
 
     **Arguments**
 
-    - `units`: input units, or what `concat` made of some.
+    - `units`: input units, mixtures of input units, or what `concat` made of some. Mixtures start from their components: only
+      their weights are estimated.
     - `columns`: for each region, the number of its column in the table.
     - `states`: for the number of a region the unit that each row is assigned to, (B,), integers 0..K-1; -1 for
       none.
@@ -86,6 +87,8 @@ def _estimated(units: Units, numbers: Sequence[int | None], rows: _Rows, smoothi
                 called[units.region[row]] = numbers[row]
             children.append(_estimated(child, called, rows, smoothing))
         return Wiring(children, units.child, units.region)
+    if isinstance(units, Sum) and isinstance(units.weights, Parameter) and units.weights.trainable:
+        return Sum(units.children[0], _shares_of_components(units, numbers, rows, smoothing))
     if not isinstance(units, Input) or isinstance(units.parameters, Sourced):
         raise CircuitError(
             f"only input units that have parameters of their own start from data, not {units!r}: `leaves` may make such "
@@ -101,6 +104,41 @@ def _estimated(units: Units, numbers: Sequence[int | None], rows: _Rows, smoothi
             for name, value in after.items():
                 values[name][region] = value
     return Input(units.family, units.variables, {n: _replaced(p, values[n]) for n, p in units.parameters.items()})
+
+
+def _shares_of_components(units: Sum, numbers: Sequence[int | None], rows: _Rows, smoothing: Smoothing) -> Parameter:
+    """Weights (R, K, M) of mixtures: the posterior shares of components, of equal prior weights, in the rows of a unit."""
+    (child,) = units.children
+    weights = units.weights.value.double().expand(units.regions, units.width, child.width).clone()
+    for region, number in enumerate(numbers):
+        if number is None:
+            continue
+        family, parameters = _components(child, region)
+        values, states, counts = rows.of_region(number)
+        distinct, place = torch.unique(values.double(), return_inverse=True)
+        x = distinct.view(-1, 1, 1)
+        logs = family.log_prob(x, torch.ones_like(x, dtype=torch.bool), parameters)
+        if bool((logs == -torch.inf).all(-1).any()):
+            bad = distinct[(logs == -torch.inf).all(-1)][0].item()
+            raise EvidenceError(f"no component of {family} admits {bad!r}, which is in the data")
+        table = torch.bincount(states * len(distinct) + place, counts, units.width * len(distinct))
+        shares = table.view(units.width, -1).double() @ torch.softmax(logs.double(), -1)
+        whole = shares.sum(0, keepdim=True)
+        shares = shares + smoothing.rows * whole / whole.sum().clamp_min(1e-300) + smoothing.pseudocount
+        total = shares.sum(-1, keepdim=True)
+        weights[region] = torch.where(total > 0, shares / total.clamp_min(1e-300), weights[region])
+    return Parameter(weights, units.weights.constraint, name=units.weights.name)
+
+
+def _components(units: Units, region: int) -> tuple[AbstractFamily, dict[str, Tensor]]:
+    """The family and the parameters (M, *event) of the input units of a region."""
+    while isinstance(units, Wiring) and units.column is None:
+        units, region = units.children[int(units.child[region])], int(units.region[region])
+    if not isinstance(units, Input) or isinstance(units.parameters, Sourced):
+        raise CircuitError(
+            f"only mixtures of input units that have parameters of their own start from data, not {units!r}"
+        )
+    return units.family, {name: _whole(units, name, p)[region] for name, p in units.parameters.items()}
 
 
 def _whole(units: Input, name: str, parameter: Parameter) -> Tensor:

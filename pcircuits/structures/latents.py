@@ -6,7 +6,6 @@ import warnings
 from typing import Any, Self
 
 import torch
-from scipy.stats import qmc
 from torch import Tensor, nn
 
 from pcircuits.errors import CircuitError
@@ -40,6 +39,8 @@ class SobolPoints(nn.Module):
 
     def __init__(self, points: int, dimensions: int) -> None:
         super().__init__()
+        from scipy.stats import qmc  # which takes half a second to import
+
         self.points, self.dimensions = integer(points, "points", least=1), integer(dimensions, "dimensions", least=1)
         sobol = qmc.Sobol(self.dimensions, scramble=False)
         with warnings.catch_warnings():

@@ -29,6 +29,8 @@ from tests.benchmarks.measure import Cell, Report, Settings, interleaved, option
 QUERIES = {"forward": "log-likelihood", "states": "state probabilities", "path": "best path"}
 WAYS = ("log", "scaling")
 LETTERS = 30
+MEMORY = 2**31
+"""The bound, in bytes, for decoding: with 256 rows the pass on the evidence is kept for the way back."""
 SCRIPT = Path(__file__).parent / "peers" / "hmmlearn_peer.py"
 
 
@@ -57,7 +59,7 @@ class Ours:
         self.model = circuit.compile(torch.float64, x.device)
         both = pc.with_latents(circuit)
         self.latents = both.variables[x.shape[1] :]
-        self.decoder = both.compile(torch.float64, x.device)
+        self.decoder = both.compile(torch.float64, x.device, memory=MEMORY)
         self.x, self.known = x, torch.nn.functional.pad(x, (0, len(self.latents)), value=math.nan)
 
     def forward(self) -> Tensor:

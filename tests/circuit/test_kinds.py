@@ -19,7 +19,7 @@ from pcircuits.testing.strategies import circuits
 
 def test_codes_in_files_are_distinct():
     codes = [code for kind in KINDS for code in kind.codes]
-    assert len(set(codes)) == len(codes) == 10
+    assert len(set(codes)) == len(codes) == 12
 
 
 @settings(max_examples=40, deadline=None)

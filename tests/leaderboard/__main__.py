@@ -16,6 +16,9 @@ ROWS: list[Row] = [
     HiddenTree("mnist hidden tree, 64 states", "mnist", 64, epochs=8),
     HiddenTree("mnist hidden tree, 128 states", "mnist", 128, epochs=8),
     HiddenTree("mnist hidden tree, 256 states", "mnist", 256, epochs=6),
+    HiddenTree("mnist hidden tree, 64 states, 48 shared components", "mnist", 64, epochs=8, components=48),
+    HiddenTree("mnist hidden tree, 128 states, 64 shared components", "mnist", 128, epochs=8, components=64),
+    HiddenTree("fashion hidden tree, 64 states, 64 shared components", "fashion", 64, epochs=8, components=64),
     HiddenTree("fashion hidden tree, 64 states", "fashion", 64, epochs=8),
     ContinuousMixture(
         "nltcs continuous mixture", "nltcs", "factorised", 512, 4, (64, 128, 128), 40, learning_rate=0.004
@@ -25,7 +28,7 @@ ROWS: list[Row] = [
     ),
     ContinuousMixture("plants continuous mixture", "plants", "factorised", 512, 8, (128, 256, 256), 30),
     ContinuousMixture("baudio continuous mixture", "baudio", "factorised", 512, 8, (128, 256), 20),
-    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), 15, batch_size=100),
+    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), 15, 100, judged_on=(512,)),
 ]
 
 

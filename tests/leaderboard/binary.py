@@ -57,6 +57,7 @@ class ContinuousMixture(Row):
     batch_size: int = 250
     learning_rate: float = 0.003
     seed: int = 0
+    judged_on: tuple[int, ...] = (1024, 8192)
 
     def run(self, data: Path, work: Path, smoke: bool) -> Measured:
         train, validation, test = binary(data, self.data, smoke)
@@ -80,7 +81,7 @@ class ContinuousMixture(Row):
             on_epoch=shown(-1),
         )
         numbers = {f"test nats, {points} points": nats(model, test), "validation nats": -history.best.validation_loss}
-        for more in (32,) if smoke else (1024, 8192):
+        for more in (32,) if smoke else self.judged_on:
             larger = continuous_mixture(decoder_of(model), more).compile()
             numbers[f"test nats, {more} points"] = nats(larger, test)
         free = free_points(model).compile()

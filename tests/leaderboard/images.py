@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import pcircuits as pc
+from pcircuits.families import Categorical
 from pcircuits.learning import AbstractAveraging, EMSettings, Stepwise, em
 from pcircuits.structures import (
     categorical_leaves,
@@ -17,6 +18,8 @@ from pcircuits.structures import (
     cluster_states,
     counted_start,
     hidden_tree,
+    quantile_tables,
+    shared_leaves,
     windows,
 )
 from tests.leaderboard.rows import Measured, Row, clock, discrete_bits, parameters_of, shown
@@ -40,7 +43,10 @@ def images(data: Path, name: str, smoke: bool) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class HiddenTree(Row):
-    """A hidden Chow-Liu tree, started by counting clusters of windows, trained by stepwise EM."""
+    """A hidden Chow-Liu tree, started by counting clusters of windows, trained by stepwise EM.
+
+    With `components`, the units of all pixels are mixtures of so many tables that they share.
+    """
 
     name: str
     images: str
@@ -48,6 +54,7 @@ class HiddenTree(Row):
     epochs: int
     averaging: AbstractAveraging = field(default_factory=Stepwise)
     pseudocount: float = 0.01
+    components: int | None = None
     seed: int = 0
 
     def run(self, data: Path, work: Path, smoke: bool) -> Measured:
@@ -91,6 +98,9 @@ class HiddenTree(Row):
         tree = chow_liu_tree(train // 32)
         latents = cluster_states(train, windows(28, 28), width, generator=g)
         start = counted_start(train, latents, pseudocount=0.05)
-        circuit = hidden_tree(tree, categorical_leaves(256), width, start=start, generator=g)
+        leaves = categorical_leaves(256)
+        if self.components is not None:
+            leaves = shared_leaves(Categorical(256), {"probs": quantile_tables(train, 256, self.components)})
+        circuit = hidden_tree(tree, leaves, width, start=start, generator=g)
         pc.save(circuit, path)
         return circuit

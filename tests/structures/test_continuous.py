@@ -77,6 +77,18 @@ def test_shifts_move_all_points_and_are_undone():
     assert torch.equal(lattice(), before)
 
 
+def test_models_see_that_a_lattice_was_shifted():
+    model = st.continuous_mixture(tree_decoder(), 4).compile(dtype=torch.float64)
+    (lattice,) = {id(m): m for m in model.modules() if isinstance(m, st.SobolPoints)}.values()
+    x = torch.zeros(1, 5, dtype=torch.float64)
+    with torch.no_grad():
+        before = model.log_prob(x)
+        lattice.shift_by(torch.tensor([0.3, 0.6]))
+        assert not torch.equal(model.log_prob(x), before)
+        lattice.shift_by(None)
+        assert torch.equal(model.log_prob(x), before)
+
+
 def test_trees_are_conditional_tables_by_hand():
     decoder = tree_decoder()
     circuit = st.continuous_mixture(decoder, 4)

@@ -52,6 +52,16 @@ def test_units_are_points_of_one_function():
     torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
+def test_weights_are_functions_of_the_sum_and_of_its_input():
+    source = st.NetworkWeights(2, 3, 4, hidden=8, generator=seeded())
+    made = source.parameters_for(torch.arange(3))["log_weights"]
+    sums, terms = (-2 / 3, 0.0, 2 / 3), (-0.75, -0.25, 0.25, 0.75)
+    for o, above in enumerate(sums):
+        for a, below in enumerate(terms):
+            want = source.network(torch.tensor([[above, below]], dtype=torch.float64))[0]
+            torch.testing.assert_close(made[:, o, a], want, atol=1e-12, rtol=0)
+
+
 @pytest.mark.parametrize(
     "family",
     [

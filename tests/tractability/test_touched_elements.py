@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 import pcircuits as pc
+from pcircuits.program.layers import recursion
 from pcircuits.testing import Oracle
 from pcircuits.testing.drawing import Seeded, draw_circuit, draw_rows
 
@@ -125,7 +126,14 @@ def slope(sizes, counts):
     return np.polyfit(np.log(sizes), np.log(counts), 1)[0]
 
 
+@pytest.fixture
+def _in_turn(monkeypatch):
+    """Chains go through their steps in turn, whatever their length: side by side has a larger constant."""
+    monkeypatch.setattr(recursion, "MANY", 10**9)
+
+
 @queries
+@pytest.mark.usefixtures("_in_turn")
 @pytest.mark.parametrize(
     ("make", "sizes"),
     [(mixture, (256, 1024, 4096)), (chain, (16, 32, 64)), (tree, (64, 256, 1024)), (scalars, (64, 128, 256))],
@@ -139,6 +147,18 @@ def test_cost_is_linear_in_size(query, make, sizes):
         x[:, ::2] = 1.0
         counts.append(touched(query, circuit, x))
     assert slope(sizes, counts) <= 1.05, counts
+
+
+@pytest.mark.parametrize("query", [log_prob, mean])
+def test_steps_side_by_side_are_linear_in_their_number(query, monkeypatch):
+    """But for the log √n rounds in which blocks are joined."""
+    monkeypatch.setattr(recursion, "MANY", 4)
+    sizes, counts = (64, 256, 1024), []
+    for size in sizes:
+        x = torch.full((1, size), torch.nan, dtype=torch.float64)
+        x[:, ::2] = 1.0
+        counts.append(touched(query, chain(size), x))
+    assert slope(sizes, counts) <= 1.1, counts
 
 
 @queries

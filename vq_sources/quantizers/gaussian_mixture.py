@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor, nn
 
+from pcircuits.structures.clusters import k_means
 from vq_sources.errors import QuantizerError
 from vq_sources.priors.gumbel import gumbel
 from vq_sources.quantizers.interface import AbstractQuantizer, Quantized
@@ -95,14 +96,12 @@ class GaussianMixtureQuantizer(AbstractQuantizer):
                 f"cannot make a codebook of {self.num_codes} codes from {len(vectors)} training vectors: "
                 f"give more images, or lower num_codes to at most {len(vectors)}"
             )
-        from sklearn.cluster import KMeans
-
         proxy = vectors[:, : self.dim // 2].detach().cpu().double()
         device = "cpu" if generator is None else generator.device
         seed = int(torch.randint(2**31, (), generator=generator, device=device))
-        found = KMeans(self.num_codes, n_init=1, random_state=seed).fit(proxy.numpy())
-        self.means.copy_(torch.as_tensor(found.cluster_centers_))
-        spread = found.inertia_ / proxy.numel()
+        centres = k_means(proxy, self.num_codes, generator=torch.Generator().manual_seed(seed))
+        spread = float((torch.cdist(proxy, centres).amin(1) ** 2).sum()) / proxy.numel()
+        self.means.copy_(centres)
         self.variance.fill_(spread if spread > 0 else 1.0)  # as many distinct vectors as codes: any unit will do
 
     def log_posterior(self, vectors: Float[Tensor, "B P d"]) -> Float[Tensor, "B P K"]:

@@ -215,7 +215,7 @@ class ChainLayer(Layer):
             terms = (numbers[s - 1] if s else start).unsqueeze(-2) + matrices[s if len(matrices) > 1 else 0]
             top = terms.amax(-1, keepdim=True)
             made: Tensor = torch.exp2(terms - torch.where(torch.isfinite(top), top, 0.0))
-            return made / made.sum(-1, keepdim=True).clamp_min(torch.finfo(made.dtype).tiny)
+            return made.div_(made.sum(-1, keepdim=True).clamp_min(torch.finfo(made.dtype).tiny))
 
         found = [flow]
         for s in reversed(range(self.steps)):
@@ -223,7 +223,8 @@ class ChainLayer(Layer):
 
         def shares(row: int) -> Tensor:
             s, r = divmod(row, self.parallel)
-            return parts(s)[r] * found[self.steps - 1 - s][r].unsqueeze(-1)
+            made: Tensor = parts(s)[r] * found[self.steps - 1 - s][r].unsqueeze(-1)
+            return made
 
         to.edges(state, self, 0, shares, slice(None))
         self.start.scatter(found[-1], flows)
