@@ -14,7 +14,7 @@ from pcircuits.arguments import whole_number
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
-from pcircuits.program.edges import Gather, Locations, Visits
+from pcircuits.program.edges import Flow, Gather, Locations, Visits
 from pcircuits.program.layers import LAYERS, Build, Layer
 from pcircuits.program.layers.layer import Flows, Selector, Trace
 from pcircuits.program.leaf_functions import LeafFunction
@@ -22,6 +22,7 @@ from pcircuits.program.lower import lower
 from pcircuits.program.numbers import TOLERANCE
 from pcircuits.program.plan import SourceRows
 from pcircuits.program.rewrites import DEFAULT, REWRITES, prune
+from pcircuits.program.rows import Rows, Spans
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Store, Stores
 
@@ -210,7 +211,7 @@ class Program(nn.Module):
         exponent = torch.empty(shape, dtype=torch.float64, device=like.device)
         slack = torch.empty((0 if prepared.logs else self._rows, 2, leaf.rows), dtype=dtype, device=like.device)
         leaf = leaf if like.dtype == dtype else leaf.to(dtype)
-        numbers: list[Tensor | None] = [None] * len(self.layers)
+        numbers: list[Rows | None] = [None] * len(self.layers)
         return State(leaf, prepared, self.memory, self.chunked, exponent, slack, numbers, flags, keep, rows)
 
     def up(
@@ -248,7 +249,7 @@ class Program(nn.Module):
             state.exponent.copy_(whole.exponent[:, cut])
             state.slack.copy_(whole.slack[..., cut])
             for number in self._wide:
-                state.numbers[number] = whole.of(layers[number])[:, cut]
+                state.numbers[number] = Rows(whole.of(layers[number])[:, cut])
             for layer in layers:
                 if state.numbers[layer.index] is None:
                     layer.up(state)
@@ -268,13 +269,15 @@ class Program(nn.Module):
     def down(self, state: State, flow: Tensor, to: Flows) -> None:
         """Hand flows from the roots, (B, C), to the layers and to what is to be told of them."""
         with torch.no_grad(), self.full_precision():
-            flows: list[Tensor | None] = [None] * len(self.layers)
+            flows: list[Flow | None] = [None] * len(self.layers)
             shaped = flow.to(state.dtype).view(flow.shape[0], self.root.count, -1).transpose(0, 1)
             self.root.scatter(shaped, flows)
             for layer in reversed(self.ordered()):
                 current = flows[layer.index]
                 flows[layer.index] = None
-                if current is not None:
+                if isinstance(current, Spans):
+                    layer.down_spans(state, current, flows, to)
+                elif current is not None:
                     layer.down(state, current, flows, to)
 
     def choose(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import Parameters
-from pcircuits.program.edges import Visits
+from pcircuits.program.edges import Flow, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
 from pcircuits.program.leaf_functions import Density
@@ -147,7 +147,7 @@ class InputLayer(Layer):
         )
         return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if to.gradients is not None:
             self._gradient(state, flow, to)
             return
@@ -230,7 +230,7 @@ class ConstantLayer(Layer):
         slack = spread.new_tensor([0.0, TINY[state.dtype] if self.width > 1 else 0.0], dtype=state.dtype)
         state.put(self, spread, exponent.unsqueeze(1), slack.view(1, 2, 1))
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if to.gradients is not None and to.gradients.wants(self, "logs"):
             logs, place = state.prepared.of(self)["logs"], self.value.place
             summed = flow.sum(1) / LOG2E

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.edges import Gather, Locations, Visits
+from pcircuits.program.edges import Flow, Gather, Locations, Visits
 from pcircuits.program.plan import Edges, Node, Owned, SourceRows
+from pcircuits.program.rows import Spans
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Stores, View
 
@@ -192,8 +193,12 @@ class Layer(nn.Module, ABC):
         """Compute the layer's values, in scaled numbers or in logarithms, and put them into the state."""
 
     @abstractmethod
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         """Hand the flow (R, B, K) on to what the layer reads, and say it to `to`; `flow` itself is not changed."""
+
+    def down_spans(self, state: State, flow: Spans, flows: list[Flow | None], to: Flows) -> None:
+        """The same for a flow that came by spans of rows."""
+        self.down(state, flow.whole(), flows, to)
 
     @abstractmethod
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:

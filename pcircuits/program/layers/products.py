@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pcircuits.program.edges import Gather, Visits
+from pcircuits.program.edges import Flow, Gather, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.numbers import TINY, rebased, rescaled, unflatten
 from pcircuits.program.plan import Edges, Node
@@ -78,7 +78,7 @@ class ProductLayer(Layer):
             slack = torch.cat([loose, slack[-1:]]) if odd else loose
         state.put(self, numbers[0], exponent[0], slack[0])
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if self.arity > FEW:
             flow = flow.expand(self.arity, *flow.shape).flatten(0, 1)
         for gather in self.gathers():
@@ -126,7 +126,7 @@ class OuterLayer(Layer):
         slack[:, 1].mul_(2.0 ** (len(read) - 1)).add_(TINY[state.dtype])
         state.put(self, *rescaled(numbers, exponent, slack))
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         spread = unflatten(flow, -1, self.widths)
         axes = range(2, 2 + len(self.widths))
         for number, gather in enumerate(self.gathers()):

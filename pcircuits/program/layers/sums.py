@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pcircuits.program.edges import Gather, Visits
+from pcircuits.program.edges import Flow, Gather, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.numbers import LOG2E, TINY, log2, logsumexp2, rescaled, unflatten
 from pcircuits.program.plan import Node
+from pcircuits.program.rows import Spans, blocks
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Store, View
 
@@ -46,6 +47,29 @@ def quotient(flow: Tensor, numbers: Tensor) -> Tensor:
 def _ratio(exponents: Tensor, dtype: torch.dtype) -> Tensor:
     """2^exponents as finite numbers: where they are not, in rows that are computed again, a flow is 0 and must stay so."""
     return torch.exp2(exponents).nan_to_num(0.0, posinf=0.0).clamp_max(torch.finfo(dtype).max).to(dtype)
+
+
+def _multiply(numbers: Tensor, weights: Tensor, begin: int, out: Tensor) -> None:
+    """Σ_k w_ok v_k of rows from `begin` on, (n, B, K) to (n, B, O), by weights (R, O, K), or (1, O, K) of all rows."""
+    if len(weights) > 1 or len(numbers) == 1:
+        own = weights[begin : begin + len(numbers)] if len(weights) > 1 else weights
+        torch.bmm(numbers, own.transpose(1, 2), out=out)
+    else:
+        torch.mm(numbers.flatten(0, 1), weights[0].t(), out=out.view(-1, out.shape[-1]))
+
+
+def _count(gradient: Tensor, begin: int, end: int, each: Tensor, numbers: Tensor) -> None:
+    """Add Σ_b each_bo v_bk of a block of rows to the gradient of weights, (R, O, K), or (1, O, K) of all rows."""
+    if len(gradient) > 1:
+        torch.bmm(each.transpose(1, 2), numbers, out=gradient[begin:end])
+    else:
+        gradient[0].addmm_(each.flatten(0, 1).t(), numbers.flatten(0, 1))
+
+
+def _within(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
+    """The parts of ranges that lie in a span."""
+    cut = [(max(begin, first), min(end, last)) for begin, end in ranges]
+    return [(begin, end) for begin, end in cut if begin < end]
 
 
 class Weights(nn.Module):
@@ -111,10 +135,10 @@ class SumLayer(Layer):
         return self.weights.in_logs_of(found)
 
     def up(self, state: State) -> None:
-        numbers, exponent, slack = self.edges.gather(state)
+        rows, exponent, slack = self.edges.read(state)
         found = state.prepared.of(self)
         if slack is None:
-            weights = self.weights.of_rows(found["weights"])
+            numbers, weights = rows.whole(), self.weights.of_rows(found["weights"])
             parts = []
             for begin, end in self._outputs(numbers, state):
                 terms = numbers.unsqueeze(2) + weights[:, None, begin:end]
@@ -122,14 +146,23 @@ class SumLayer(Layer):
             state.put(self, torch.cat(parts, -1) if len(parts) > 1 else parts[0], exponent)
             return
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
-        made = torch.matmul(numbers, weights.transpose(-1, -2))
+        made = slack.new_empty((self.count, state.leaf.rows, self.width))
+        sums = slack.new_empty((self.count, state.leaf.rows)) if self.rescales else None
+        for begin, end in self._blocks(state):
+            numbers = rows.block(begin, end)
+            _multiply(numbers, weights, begin, made[begin:end])
+            if sums is not None:
+                torch.sum(numbers, -1, out=sums[begin:end])
         spread, gain = state.prepared.ready(self, "spread", lambda: self._spread(weights))
         absolute = slack[:, 1] + self.inputs * TINY[state.dtype]
-        of_all = absolute / numbers.sum(-1).clamp_min(TINY[state.dtype]) if self.rescales else absolute
+        of_all = absolute if sums is None else absolute / sums.clamp_min_(TINY[state.dtype])
         slack = torch.stack([slack[:, 0] + spread * of_all, gain * absolute], 1)
         if "shift" in found:
             exponent = exponent + self.weights.of_rows(found["shift"]).unsqueeze(1)
         state.put(self, *(rescaled(made, exponent, slack) if self.rescales else (made, exponent, slack)))
+
+    def _blocks(self, state: State) -> list[tuple[int, int]]:
+        return blocks(self.count, state.slack, state.leaf.rows * max(self.inputs, self.width))
 
     @staticmethod
     def _spread(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,34 +187,61 @@ class SumLayer(Layer):
         )
         return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
-        numbers, exponent, _ = self.edges.gather(state)
-        found, own = state.prepared.of(self), state.of(self)
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if state.logs:
-            self._down_logs(state, numbers, flow, flows, to)
+            self._down_logs(state, self.edges.gather(state)[0], flow, flows, to)
             return
+        spans = Spans()
+        spans.add(slice(0, self.count), flow)
+        self.down_spans(state, spans, flows, to)
+
+    def down_spans(self, state: State, flow: Spans, flows: list[Flow | None], to: Flows) -> None:
+        if state.logs:
+            self.down(state, flow.whole(), flows, to)
+            return
+        rows, exponent, _ = self.edges.read(state)
+        found, own = state.prepared.of(self), state.rows_of(self)
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
-        each = quotient(flow, own)
-        if self.rescales:
-            above = state.exponent[self.first : self.first + self.count]
-            shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
-            each = each * _ratio(exponent + shift - above, each.dtype).unsqueeze(-1)
+        ratio = self._ratio(state, exponent) if self.rescales else None
+
+        def each(begin: int, end: int, of: Tensor) -> Tensor:
+            """Flow over value of the sums of a block of rows."""
+            made = quotient(of, own.block(begin, end))
+            return made if ratio is None else made.mul_(ratio[begin:end].unsqueeze(-1))
 
         def shares(r: int) -> Tensor:
-            return each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1)
+            made = each(r, r + 1, flow.at(r).unsqueeze(0))[0]
+            return made.unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * rows.block(r, r + 1)[0].unsqueeze(1)
 
         to.edges(state, self, 0, shares, slice(None))
-        gradients = to.gradients
-        if gradients is not None and gradients.wants(self, "weights"):
+        wants = to.gradients is not None and to.gradients.wants(self, "weights")
+        gradient = torch.zeros_like(weights) if wants else None
+        together = not self.edges.one_by_one or self.edges.as_they_are
+        below = own.values.new_empty((self.count, state.leaf.rows, self.inputs)) if together else None
+        for first, last, part in flow.parts:
+            for begin, end in _within(self._blocks(state), first, last):
+                numbers, made = rows.block(begin, end), each(begin, end, part[begin - first : end - first])
+                if gradient is not None:
+                    _count(gradient, begin, end, made, numbers)
+                out = torch.empty_like(numbers) if below is None else below[begin:end]
+                _multiply(made, weights.transpose(-1, -2), begin, out)
+                out.mul_(numbers)
+                if below is None:
+                    self.edges.scatter(out, flows, begin)
+        if below is not None:
+            self.edges.scatter(below, flows)
+        if gradient is not None and to.gradients is not None:
             stored = len(found["weights"])
-            if stored == 1:
-                made = torch.mm(each.reshape(-1, self.width).t(), numbers.reshape(-1, self.inputs)).unsqueeze(0)
-            else:
-                made = self.weights.of_stored(torch.bmm(each.transpose(1, 2), numbers), stored)
-            gradients.add(self, "weights", made)
-        self.edges.scatter(torch.matmul(each, weights).mul_(numbers), flows)
+            to.gradients.add(self, "weights", self.weights.of_stored(gradient, stored) if stored > 1 else gradient)
 
-    def _down_logs(self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def _ratio(self, state: State, exponent: Tensor) -> Tensor:
+        """2^(exponent of what is read - exponent of the sum), (R, B)."""
+        found = state.prepared.of(self)
+        above = state.exponent[self.first : self.first + self.count]
+        shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
+        return _ratio(exponent + shift - above, state.dtype)
+
+    def _down_logs(self, state: State, numbers: Tensor, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         total, weights = state.of(self), self.weights.of_rows(state.prepared.of(self)["weights"])
 
         def shares(rows: slice, begin: int, end: int) -> Tensor:
@@ -275,7 +335,7 @@ class MixLayer(Layer):
         bounds = torch.stack([slack[:, :, 0].amax(1), absolute], 1)
         state.put(self, *rescaled(made, top + self._shift(state), bounds))
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         numbers, exponent, _ = self._read(state)
         own = state.of(self)
         above = state.exponent[self.first : self.first + self.count] - self._shift(state)
