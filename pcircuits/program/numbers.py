@@ -20,9 +20,8 @@ __all__ = [
     "from_logs",
     "log2",
     "logsumexp2",
-    "power_of_two",
     "rebased",
-    "rescaled",
+    "rescale",
     "unflatten",
 ]
 
@@ -40,32 +39,27 @@ FAR = 1e30
 _BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 
 
-def power_of_two(total: Tensor) -> tuple[Tensor, Tensor]:
-    """For totals t >= 0, the power of two s with 1 <= t · s < 2, and -log2 s in float64; -inf where t is 0.
+def rescale(numbers: Tensor, exponent: Tensor, slack: Tensor) -> None:
+    """Scale numbers (n, B, K) so that they add up to a number in [1, 2); all three are changed in place.
 
-    The exponent is read from the bits of the number; where t is below the normal numbers, t · s stays below 1.
+    A row with the sum t is multiplied by the power of two s with 1 <= t · s < 2, which is read from the bits of t; where t
+    is below the normal numbers, t · s stays below 1. A row that is zero because a row below it is (exponent -inf) is
+    exactly zero. One that became zero here may have lost what it was: its bound says so, whatever becomes of its numbers.
+    The error of a single unit is relative to itself.
     """
-    integer, shift, bias = _BITS[total.dtype]
+    integer, shift, bias = _BITS[numbers.dtype]
+    total = numbers.sum(-1)
     bits = total.view(integer) >> shift
     scale = ((2 * bias - bits) << shift).view(total.dtype)
-    exponent = (bits - bias).to(torch.float64)
-    return scale, exponent.masked_fill_(total == 0, -torch.inf)
-
-
-def rescaled(numbers: Tensor, exponent: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled numbers (n, B, K), changed in place, so that they add up to a number in [1, 2); `slack` (n, 2, B), too.
-
-    A row that is zero because a row below it is (exponent -inf) is exactly zero. One that became zero here may have lost
-    what it was: its bound says so, whatever becomes of its numbers. The error of a single unit is relative to itself.
-    """
-    scale, raised = power_of_two(numbers.sum(-1))
-    zero = raised == -torch.inf
-    slack[:, 1].mul_(scale).masked_fill_(zero, 0.0)
+    relative, absolute = slack.unbind(1)
+    zero = total == 0
+    relative.masked_fill_(zero & (exponent > -torch.inf), FAR)
+    absolute.mul_(scale).masked_fill_(zero, 0.0)
     if numbers.shape[-1] == 1:
-        slack[:, 0].add_(slack[:, 1])
-        slack[:, 1].zero_()
-    slack[:, 0].add_((zero & (exponent > -torch.inf)).to(slack.dtype), alpha=FAR)
-    return numbers.mul_(scale.unsqueeze(-1)), exponent + raised, slack
+        relative.add_(absolute)
+        absolute.zero_()
+    exponent.add_(bits - bias).masked_fill_(zero, -torch.inf)
+    numbers.mul_(scale.unsqueeze(-1))
 
 
 def _floor(logs: Tensor) -> tuple[Tensor, Tensor]:

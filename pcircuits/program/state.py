@@ -97,6 +97,11 @@ class State:
         """The numbers of a layer, (R, B, K)."""
         return self.rows_of(layer).whole()
 
+    def bounds(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """The exponents (R, B) of a layer, and its bounds (R, 2, B), to be written into."""
+        own = slice(layer.first, layer.first + layer.count)
+        return self.exponent[own], self.slack[own]
+
     def put(self, layer: Layer, numbers: Tensor | Rows, exponent: Tensor | float, slack: Tensor | float = 0.0) -> None:
         """Set what a layer computed."""
         own = slice(layer.first, layer.first + layer.count)

@@ -15,6 +15,7 @@ from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParame
 from pcircuits.program.leaf_functions import Density
 from pcircuits.program.numbers import FAR, LOG2E, TINY, from_logs, rebased
 from pcircuits.program.plan import Columns, Node
+from pcircuits.program.rows import Rows, blocks
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Store
 
@@ -123,29 +124,40 @@ class InputLayer(Layer):
         if state.keep:
             state.saved[self.index] = entry
         if state.logs and not state.prepared.kept:  # autograd follows such a pass itself
-            numbers, exponent = self._filled(state)
-            state.put(self, numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width), exponent[entry])
+            numbers, exponent = self._filled(self._log_table(state), state.dtype)
+            state.put(self, Rows(numbers, entry), exponent[entry])
             return
         numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
-        found = numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width)
-        state.put(self, found, exponent[entry], slack[entry].transpose(1, 2))
+        at = entry.flatten()
+        found = slack.index_select(1, at).view(2, *entry.shape).transpose(0, 1)
+        state.put(self, Rows(numbers, entry), exponent.index_select(0, at).view(entry.shape), found)
 
-    def _filled(self, state: State) -> tuple[Tensor, Tensor]:
-        """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
+    def _log_table(self, state: State) -> Tensor:
+        """(U, K, S)."""
         found = state.prepared.of(self)
-        table = found["table"] if "table" in found else self.leaves.log_table(state.prepared)
-        by_state = table.transpose(1, 2).to(state.dtype) * LOG2E
+        return found["table"] if "table" in found else self.leaves.log_table(state.prepared)
+
+    def _filled(self, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
+        by_state = table.transpose(1, 2).to(dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
         return rebased(torch.cat([by_state, missing, missing - torch.inf], 1).flatten(0, 1))
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        logs, exponent = self._filled(state)
+        """The numbers of all states, (U·(S + 2), K), with exponents and bounds (2, U·(S + 2))."""
+        table = self._log_table(state)
+        stored, _, states = table.shape
+        numbers = state.slack.new_empty((stored, states + 2, self.width))
+        exponent = numbers.new_empty((stored, states + 2), dtype=torch.float64)
+        for begin, end in blocks(stored, numbers, numbers[0].numel()):
+            logs, top = self._filled(table[begin:end], state.dtype)
+            logs = logs if state.logs or self.in_logs else logs.exp2_()
+            numbers[begin:end], exponent[begin:end] = logs.view(end - begin, states + 2, -1), top.view(end - begin, -1)
+        exponent = exponent.flatten()
         far = (exponent.abs() > LARGEST[state.dtype]) & (exponent > -torch.inf)
         tiny = TINY[state.dtype] if self.width > 1 else 0.0
-        slack = torch.stack([torch.where(far, FAR, 0.0), torch.where(exponent > -torch.inf, tiny, 0.0)], 1).to(
-            state.dtype
-        )
-        return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
+        slack = torch.stack([torch.where(far, FAR, 0.0), torch.where(exponent > -torch.inf, tiny, 0.0)])
+        return numbers.flatten(0, 1), exponent, slack.to(state.dtype)
 
     def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if to.gradients is not None:

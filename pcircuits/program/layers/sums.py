@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from pcircuits.program.edges import Flow, Gather, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
-from pcircuits.program.numbers import LOG2E, TINY, log2, logsumexp2, rescaled, unflatten
+from pcircuits.program.numbers import LOG2E, TINY, log2, logsumexp2, rescale, unflatten
 from pcircuits.program.plan import Node
-from pcircuits.program.rows import Spans, blocks
+from pcircuits.program.rows import Rows, Spans, blocks
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Store, View
 
@@ -156,23 +156,27 @@ class SumLayer(Layer):
         spread, gain = state.prepared.ready(self, "spread", lambda: self._spread(weights))
         absolute = slack[:, 1] + self.inputs * TINY[state.dtype]
         of_all = absolute if sums is None else absolute / sums.clamp_min_(TINY[state.dtype])
-        slack = torch.stack([slack[:, 0] + spread * of_all, gain * absolute], 1)
+        own_exponent, own_slack = state.bounds(self)
+        own_exponent.copy_(exponent)
+        torch.addcmul(slack[:, 0], of_all, spread, out=own_slack[:, 0])
+        torch.mul(absolute, gain, out=own_slack[:, 1])
         if "shift" in found:
-            exponent = exponent + self.weights.of_rows(found["shift"]).unsqueeze(1)
-        state.put(self, *(rescaled(made, exponent, slack) if self.rescales else (made, exponent, slack)))
+            own_exponent.add_(self.weights.of_rows(found["shift"]).unsqueeze(1))
+        if self.rescales:
+            rescale(made, own_exponent, own_slack)
+        state.numbers[self.index] = Rows(made)
 
     def _blocks(self, state: State) -> list[tuple[int, int]]:
         return blocks(self.count, state.slack, state.leaf.rows * max(self.inputs, self.width))
 
-    @staticmethod
-    def _spread(weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _spread(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """For each row, (R or 1, 1): the largest Σ_k w_ok / min_k w_ok of its outputs, and 0; or, where that is too large to
         say anything, 0 and the largest Σ_k w_ok.
 
         A sum with positive weights is at least the smallest of them times all it reads, so that an absolute error of what
         it reads is a relative one of the sum: it no longer grows when the sum's numbers are rescaled later.
         """
-        total = weights.sum(-1)
+        total = weights.new_ones(weights.shape[:-1]) if self.weights.simplex else weights.sum(-1)
         spread = (total / weights.amin(-1)).amax(-1, keepdim=True)
         gain = total.amax(-1, keepdim=True)
         usable = spread < SPREAD
@@ -215,7 +219,7 @@ class SumLayer(Layer):
 
         to.edges(state, self, 0, shares, slice(None))
         wants = to.gradients is not None and to.gradients.wants(self, "weights")
-        gradient = torch.zeros_like(weights) if wants else None
+        gradient = (torch.zeros_like if len(weights) == 1 else torch.empty_like)(weights) if wants else None
         together = not self.edges.one_by_one or self.edges.as_they_are
         below = own.values.new_empty((self.count, state.leaf.rows, self.inputs)) if together else None
         for first, last, part in flow.parts:
@@ -291,8 +295,9 @@ class MixLayer(Layer):
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
-        self.arity = node.edges()[0].rows.shape[1]
-        self.edges = build.gather(node.edges()[0])
+        (edges,) = node.edges()
+        self.arity = edges.rows.shape[1]
+        self.edges = build.gather(edges.transposed())
         self.weights = Weights(build.view("weights", node))
 
     def gathers(self) -> list[Gather]:
@@ -305,8 +310,8 @@ class MixLayer(Layer):
         return self.weights.in_logs_of(found)
 
     def _weights(self, state: State) -> Tensor:
-        """(R or 1, A, 1, 1 or K)."""
-        return self.weights.of_rows(state.prepared.of(self)["weights"]).transpose(1, 2).unsqueeze(2)
+        """(A, R or 1, 1, 1 or K)."""
+        return self.weights.of_rows(state.prepared.of(self)["weights"]).permute(2, 0, 1).unsqueeze(2)
 
     def _shift(self, state: State) -> Tensor | float:
         """The exponents of weights, (R or 1, 1)."""
@@ -315,52 +320,65 @@ class MixLayer(Layer):
 
     def _read(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         read = self.edges.gather(state)
-        shape = (self.count, self.arity)
+        shape = (self.arity, self.count)
         numbers, exponent, slack = (None if t is None else unflatten(t, 0, shape) for t in read)
         assert numbers is not None
         assert exponent is not None
         return numbers, exponent, slack
 
+    def _blocks(self, state: State) -> list[tuple[int, int]]:
+        return blocks(self.count, state.slack, self.arity * state.leaf.rows * self.width)
+
     def up(self, state: State) -> None:
         numbers, exponent, slack = self._read(state)
-        top = exponent.amax(1)
-        apart = exponent - torch.where(top == -torch.inf, 0.0, top).unsqueeze(1)
+        top = exponent.amax(0)
+        apart = exponent - torch.where(top == -torch.inf, 0.0, top)
+        weights = self._weights(state)
         if slack is None:
-            terms = numbers + apart.unsqueeze(-1) + self._weights(state)
-            state.put(self, reduce_logs(terms, 1, outputs_of(state.maximise[self.index], slice(None))), top)
+            terms = numbers + apart.unsqueeze(-1) + weights
+            state.put(self, reduce_logs(terms, 0, outputs_of(state.maximise[self.index], slice(None))), top)
             return
         factor = torch.exp2(apart).to(numbers.dtype)
-        made = (numbers * (factor.unsqueeze(-1) * self._weights(state))).sum(1)
-        absolute = (slack[:, :, 1] * factor).sum(1) + self.arity * TINY[state.dtype]
-        bounds = torch.stack([slack[:, :, 0].amax(1), absolute], 1)
-        state.put(self, *rescaled(made, top + self._shift(state), bounds))
+        own_exponent, own_slack = state.bounds(self)
+        torch.add(top, self._shift(state), out=own_exponent)
+        torch.amax(slack[:, :, 0], 0, out=own_slack[:, 0])
+        torch.sum(slack[:, :, 1] * factor, 0, out=own_slack[:, 1]).add_(self.arity * TINY[state.dtype])
+        made = numbers.new_empty(numbers.shape[1:])
+        for begin, end in self._blocks(state):
+            terms = numbers[:, begin:end] * (weights if weights.shape[1] == 1 else weights[:, begin:end])
+            torch.sum(terms.mul_(factor[:, begin:end].unsqueeze(-1)), 0, out=made[begin:end])
+            rescale(made[begin:end], own_exponent[begin:end], own_slack[begin:end])
+        state.numbers[self.index] = Rows(made)
 
     def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         numbers, exponent, _ = self._read(state)
-        own = state.of(self)
+        own, weights = state.of(self), self._weights(state)
         above = state.exponent[self.first : self.first + self.count] - self._shift(state)
-        apart = exponent - torch.where(above == -torch.inf, 0.0, above).unsqueeze(1)
+        apart = exponent - torch.where(above == -torch.inf, 0.0, above)
         if state.logs:
-            base = torch.where(own == -torch.inf, 0.0, own).unsqueeze(1)
-            shares = torch.exp2(numbers + apart.unsqueeze(-1) + self._weights(state) - base) * flow.unsqueeze(1)
+            base = torch.where(own == -torch.inf, 0.0, own)
+            shares = torch.exp2(numbers + apart.unsqueeze(-1) + weights - base) * flow
         else:
-            each = numbers * (_ratio(apart, numbers.dtype).unsqueeze(-1) * quotient(flow, own).unsqueeze(1))
-            self._gradient(state, each, to)
-            shares = each * self._weights(state)
-        to.edges(state, self, 0, lambda r: shares[r].permute(1, 2, 0), slice(None))
+            ratio, shares = _ratio(apart, numbers.dtype), torch.empty_like(numbers)
+            wants = to.gradients is not None and to.gradients.wants(self, "weights")
+            stored = state.prepared.of(self)["weights"]
+            gradient = stored.new_empty((self.count, *stored.shape[1:])) if wants else None
+            for begin, end in self._blocks(state):
+                some = slice(begin, end)
+                each = numbers[:, some] * quotient(flow[some], own[some])
+                each.mul_(ratio[:, some].unsqueeze(-1))
+                if gradient is not None:
+                    summed = each.sum(2) if stored.shape[1] > 1 else each.sum((2, 3)).unsqueeze(-1)
+                    gradient[some] = summed.permute(1, 2, 0)
+                torch.mul(each, weights if weights.shape[1] == 1 else weights[:, some], out=shares[:, some])
+            if gradient is not None and to.gradients is not None:
+                to.gradients.add(self, "weights", self.weights.of_stored(gradient, len(stored)))
+        to.edges(state, self, 0, lambda r: shares[:, r].permute(1, 2, 0), slice(None))
         self.edges.scatter(shares.flatten(0, 1), flows)
-
-    def _gradient(self, state: State, each: Tensor, to: Flows) -> None:
-        """The gradient of weights, from v_a · flow / total, (R, A, B, K)."""
-        if to.gradients is None or not to.gradients.wants(self, "weights"):
-            return
-        stored = state.prepared.of(self)["weights"]
-        summed = each.sum((2, 3)).unsqueeze(1) if stored.shape[1] == 1 else each.sum(2).transpose(1, 2)
-        to.gradients.add(self, "weights", self.weights.of_stored(summed, len(stored)))
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
         factors = torch.arange(self.arity, device=visits.row.device)
-        read = visits.row.unsqueeze(1) * self.arity + factors
+        read = visits.row.unsqueeze(1) + factors * self.count
         rows = trace.row_of[visits.sample].unsqueeze(1).expand_as(read)
         column = visits.column.unsqueeze(1).expand_as(read)
         below = self.edges.unit_logs_at(state, read.flatten(), rows.flatten(), column.flatten()).view(read.shape)
@@ -368,7 +386,7 @@ class MixLayer(Layer):
         row = visits.row if place is None else place[visits.row]
         chosen = weights[row, 0 if weights.shape[1] == 1 else visits.column]
         picked = trace.selector.pick(below + (chosen if state.logs else torch.log2(chosen.double())))
-        self.edges.route(visits.sample, visits.row * self.arity + picked, visits.column, trace.visits)
+        self.edges.route(visits.sample, visits.row + picked * self.count, visits.column, trace.visits)
 
     def live(self) -> int:
         return 3 * self.count * int(self.arity) * self.width
