@@ -61,10 +61,19 @@ class InputLayer(Layer):
         """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
         if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
             return None
-        size = 16 * self.count * self.width * (self.family.states + 2)
-        if self.chunked and 2 * size > prepared.memory:
+        if not self._fits(prepared.memory):
             return None
         return "differentiable" if self.leaves.tabulated() else "kept" if prepared.kept else None
+
+    def held(self, memory: int) -> int:
+        """Of what is looked up in a table, only where it is."""
+        finite = isinstance(self.family, AbstractFinite) and self.leaves.source is None
+        return 2 * self.count if finite and self._fits(memory) else self.count * self.width
+
+    def _fits(self, memory: int) -> bool:
+        """Whether a table of all states fits the bound."""
+        states = self.family.states or 0
+        return not self.chunked or 32 * self.count * self.width * (states + 2) <= memory
 
     def up(self, state: State) -> None:
         if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:

@@ -212,6 +212,10 @@ class Layer(nn.Module, ABC):
         """The layers that it reads."""
         return tuple({source for gather in self.gathers() for source in gather.sources})
 
+    def held(self, memory: int) -> int:
+        """Numbers that its values take for each row of data where a way back follows; `memory` is the bound in bytes."""
+        return self.count * self.width
+
     def live(self) -> int:
         """Numbers held for each row of data while the layer runs, beside its values."""
         return 0

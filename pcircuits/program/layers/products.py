@@ -117,7 +117,7 @@ class ProductLayer(Layer):
         self.gathers()[0].route(sample, read, column, trace.visits)
 
     def live(self) -> int:
-        return self.count * (1 if self.arity <= FEW else 2 * self.arity) * self.width
+        return 0 if self.arity <= FEW else 2 * self.count * self.arity * self.width
 
 
 class OuterLayer(Layer):

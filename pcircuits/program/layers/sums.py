@@ -285,7 +285,7 @@ class SumLayer(Layer):
         return self.edges.logs_at(state, row, batch) + (weights if state.logs else torch.log2(weights.double()))
 
     def live(self) -> int:
-        return 2 * self.count * (self.inputs + self.width)
+        return 0 if self.edges.one_by_one else self.count * self.inputs
 
 
 class MixLayer(Layer):
@@ -389,4 +389,4 @@ class MixLayer(Layer):
         self.edges.route(visits.sample, visits.row + picked * self.count, visits.column, trace.visits)
 
     def live(self) -> int:
-        return 3 * self.count * int(self.arity) * self.width
+        return 2 * self.count * int(self.arity) * self.width
