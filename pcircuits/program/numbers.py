@@ -62,23 +62,23 @@ def rescale(numbers: Tensor, exponent: Tensor, slack: Tensor) -> None:
     numbers.mul_(scale.unsqueeze(-1))
 
 
-def _floor(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """The integer just above the largest of each row, (..., 1), 0 where there is none; and as exponents, (...)."""
-    top = logs.detach().amax(-1, keepdim=True)
+def _floor(logs: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The integer just above the largest of each row, 0 where there is none; and as exponents, without the axis."""
+    top = logs.detach().amax(dim, keepdim=True)
     shift = torch.where(torch.isfinite(top), top.floor() + 1, 0.0)
     exponent = torch.where(top == -torch.inf, -torch.inf, shift)
-    return shift, exponent.squeeze(-1).to(torch.float64)
+    return shift, exponent.squeeze(dim).to(torch.float64)
 
 
-def from_logs(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Base-2 logarithms (..., K) as scaled numbers between 0 and 1, and exponents (...)."""
-    shift, exponent = _floor(logs)
+def from_logs(logs: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """Base-2 logarithms (..., K) as scaled numbers between 0 and 1, and exponents (...); `dim` is the axis of K."""
+    shift, exponent = _floor(logs, dim)
     return torch.exp2(logs - shift), exponent
 
 
-def rebased(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Base-2 logarithms (..., K) as logarithms below 0, and exponents (...)."""
-    shift, exponent = _floor(logs)
+def rebased(logs: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """Base-2 logarithms (..., K) as logarithms below 0, and exponents (...); `dim` is the axis of K."""
+    shift, exponent = _floor(logs, dim)
     return logs - shift, exponent
 
 

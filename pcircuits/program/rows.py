@@ -22,22 +22,24 @@ def blocks(count: int, like: Tensor, row: int) -> list[tuple[int, int]]:
 
 
 class Rows:
-    """Numbers (R, B, K) of rows of units: those of a tensor, or rows (T, K) of a table, at the entries (R, B).
+    """Numbers (R, B, K) of rows of units: those of a tensor, or rows (U·S, K) of a table, at the entries (R, B).
 
-    `index` (n,) says which rows of the tensor are meant, in which order; without it, all.
+    `index` (n,) says which rows of the tensor are meant, in which order; without it, all. `size` is S: what one row of
+    units is looked up in, for all rows of data, are S rows of the table.
     """
 
-    __slots__ = ("entry", "index", "values")
+    __slots__ = ("entry", "index", "size", "values")
 
-    def __init__(self, values: Tensor, entry: Tensor | None = None, index: Tensor | None = None) -> None:
-        self.values, self.entry, self.index = values, entry, index
+    def __init__(self, values: Tensor, entry: Tensor | None = None, size: int = 1, index: Tensor | None = None) -> None:
+        self.values, self.entry, self.size, self.index = values, entry, size, index
 
     def take(self, rows: Tensor | slice) -> Rows:
         """Some of the rows; those of a tensor are copied when they are read."""
         assert self.index is None
         if self.entry is not None:
-            return Rows(self.values, self.entry[rows] if isinstance(rows, slice) else self.entry.index_select(0, rows))
-        return Rows(self.values[rows]) if isinstance(rows, slice) else Rows(self.values, None, rows)
+            entry = self.entry[rows] if isinstance(rows, slice) else self.entry.index_select(0, rows)
+            return Rows(self.values, entry, self.size)
+        return Rows(self.values[rows]) if isinstance(rows, slice) else Rows(self.values, index=rows)
 
     def block(self, begin: int, end: int) -> Tensor:
         """The numbers (end - begin, B, K) of successive rows."""

@@ -133,22 +133,24 @@ class InputLayer(Layer):
         if state.keep:
             state.saved[self.index] = entry
         if state.logs and not state.prepared.kept:  # autograd follows such a pass itself
-            numbers, exponent = self._filled(self._log_table(state), state.dtype)
-            state.put(self, Rows(numbers, entry), exponent[entry])
+            numbers, exponent = self._filled(state)
+            state.put(self, Rows(numbers, entry, self.family.states + 2), exponent[entry])
             return
         numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
         at = entry.flatten()
         found = slack.index_select(1, at).view(2, *entry.shape).transpose(0, 1)
-        state.put(self, Rows(numbers, entry), exponent.index_select(0, at).view(entry.shape), found)
+        state.put(
+            self, Rows(numbers, entry, self.family.states + 2), exponent.index_select(0, at).view(entry.shape), found
+        )
 
     def _log_table(self, state: State) -> Tensor:
         """(U, K, S)."""
         found = state.prepared.of(self)
         return found["table"] if "table" in found else self.leaves.log_table(state.prepared)
 
-    def _filled(self, table: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _filled(self, state: State) -> tuple[Tensor, Tensor]:
         """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
-        by_state = table.transpose(1, 2).to(dtype) * LOG2E
+        by_state = self._log_table(state).transpose(1, 2).to(state.dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
         return rebased(torch.cat([by_state, missing, missing - torch.inf], 1).flatten(0, 1))
 
@@ -156,12 +158,16 @@ class InputLayer(Layer):
         """The numbers of all states, (U·(S + 2), K), with exponents and bounds (2, U·(S + 2))."""
         table = self._log_table(state)
         stored, _, states = table.shape
+        in_logs = state.logs or self.in_logs
         numbers = state.slack.new_empty((stored, states + 2, self.width))
         exponent = numbers.new_empty((stored, states + 2), dtype=torch.float64)
         for begin, end in blocks(stored, numbers, numbers[0].numel()):
-            logs, top = self._filled(table[begin:end], state.dtype)
-            logs = logs if state.logs or self.in_logs else logs.exp2_()
-            numbers[begin:end], exponent[begin:end] = logs.view(end - begin, states + 2, -1), top.view(end - begin, -1)
+            logs = (table[begin:end] * LOG2E).to(state.dtype)
+            logs, exponent[begin:end, :states] = (rebased if in_logs else from_logs)(logs, 1)
+            numbers[begin:end, :states] = logs.transpose(1, 2)
+        for other, log in ((states, 0.0), (states + 1, -torch.inf)):
+            one, exponent[:, other] = (rebased if in_logs else from_logs)(numbers.new_full((1, self.width), log))
+            numbers[:, other] = one
         exponent = exponent.flatten()
         far = (exponent.abs() > LARGEST[state.dtype]) & (exponent > -torch.inf)
         tiny = TINY[state.dtype] if self.width > 1 else 0.0

@@ -21,6 +21,9 @@ __all__ = ["MixLayer", "SumLayer", "Weights", "outputs_of", "quotient", "reduce_
 MANY = 64
 """So many visits of a layer are worth a look at whether they have their scores in common."""
 
+SHARE = 4
+"""A table of sums for all states takes at most this part of the bound on memory."""
+
 SPREAD = 1e25
 """How far apart weights may be for a bound on the relative error of all outputs of a sum."""
 
@@ -146,13 +149,9 @@ class SumLayer(Layer):
             state.put(self, torch.cat(parts, -1) if len(parts) > 1 else parts[0], exponent)
             return
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
-        made = slack.new_empty((self.count, state.leaf.rows, self.width))
-        sums = slack.new_empty((self.count, state.leaf.rows)) if self.rescales else None
-        for begin, end in self._blocks(state):
-            numbers = rows.block(begin, end)
-            _multiply(numbers, weights, begin, made[begin:end])
-            if sums is not None:
-                torch.sum(numbers, -1, out=sums[begin:end])
+        made, sums = self._by_states(state, rows, weights), None
+        if made is None:
+            made, sums = self._multiplied(state, rows, weights)
         spread, gain = state.prepared.ready(self, "spread", lambda: self._spread(weights))
         absolute = slack[:, 1] + self.inputs * TINY[state.dtype]
         of_all = absolute if sums is None else absolute / sums.clamp_min_(TINY[state.dtype])
@@ -163,11 +162,41 @@ class SumLayer(Layer):
         if "shift" in found:
             own_exponent.add_(self.weights.of_rows(found["shift"]).unsqueeze(1))
         if self.rescales:
-            rescale(made, own_exponent, own_slack)
-        state.numbers[self.index] = Rows(made)
+            rescale(made.whole(), own_exponent, own_slack)
+        state.numbers[self.index] = made
 
     def _blocks(self, state: State) -> list[tuple[int, int]]:
         return blocks(self.count, state.slack, state.leaf.rows * max(self.inputs, self.width))
+
+    def _multiplied(self, state: State, rows: Rows, weights: Tensor) -> tuple[Rows, Tensor | None]:
+        """The sums, and what the numbers that each row reads add up to, (R, B), where they may be anything."""
+        made = weights.new_empty((self.count, state.leaf.rows, self.width))
+        sums = weights.new_empty((self.count, state.leaf.rows)) if self.rescales else None
+        for begin, end in self._blocks(state):
+            numbers = rows.block(begin, end)
+            _multiply(numbers, weights, begin, made[begin:end])
+            if sums is not None:
+                torch.sum(numbers, -1, out=sums[begin:end])
+        return Rows(made), sums
+
+    def _by_states(self, state: State, rows: Rows, weights: Tensor) -> Rows | None:
+        """Sums over units that are looked up in a table are looked up themselves, where their table is small and kept."""
+        entry, size = rows.entry, rows.size
+        numbers = self.count * size * self.width
+        if entry is None or not state.prepared.kept or self.rescales or SHARE * numbers * 4 > state.memory:
+            return None
+
+        def made() -> tuple[Tensor, Tensor]:
+            place = entry[:, 0] // size
+            table = weights.new_empty((self.count, size, self.width))
+            for begin, end in blocks(self.count, weights, size * max(self.inputs, self.width)):
+                of_states = rows.values.view(-1, size, self.inputs).index_select(0, place[begin:end])
+                _multiply(of_states, weights, begin, table[begin:end])
+            own = torch.arange(self.count, device=place.device)
+            return table.flatten(0, 1), (size * (own - place)).unsqueeze(1)
+
+        table, offset = state.prepared.ready(self, "states", made)
+        return Rows(table, entry + offset, size)
 
     def _spread(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """For each row, (R or 1, 1): the largest Σ_k w_ok / min_k w_ok of its outputs, and 0; or, where that is too large to
