@@ -176,7 +176,7 @@ class Gather(nn.Module):
         relative, absolute = slack[:, 0], slack[:, 1]
         if not self.by_unit:
             relative, absolute = relative.unsqueeze(-1), absolute.unsqueeze(-1)
-        return relative + torch.where(absolute == 0, 0.0, absolute * torch.exp2(-logs))
+        return relative + absolute * torch.exp2(-logs.clamp_min(-1000.0))  # of an exact zero the bound is 0
 
     def _rows(self, number: int, state: State) -> Rows:
         """The rows read of one of the layers."""

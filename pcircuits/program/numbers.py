@@ -63,11 +63,9 @@ def rescale(numbers: Tensor, exponent: Tensor, slack: Tensor) -> None:
 
 
 def _floor(logs: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The integer just above the largest of each row, 0 where there is none; and as exponents, without the axis."""
-    top = logs.detach().amax(dim, keepdim=True)
-    shift = torch.where(torch.isfinite(top), top.floor() + 1, 0.0)
-    exponent = torch.where(top == -torch.inf, -torch.inf, shift)
-    return shift, exponent.squeeze(dim).to(torch.float64)
+    """The integer just above the largest of each row; and as exponents, without the axis: -inf where all are -inf."""
+    top = (logs.detach().amax(dim, keepdim=True).floor() + 1).nan_to_num(0.0, posinf=0.0, neginf=-torch.inf)
+    return top.clamp_min(torch.finfo(top.dtype).min), top.squeeze(dim).to(torch.float64)
 
 
 def from_logs(logs: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -171,9 +172,10 @@ class Program(nn.Module):
             self._kept[logs, wide] = ([t.clone() for t in now], prepared)
         return prepared
 
-    def full_precision(self) -> torch.autocast:
+    def full_precision(self) -> AbstractContextManager[object]:
         """A context in which autocast, if a caller has switched it on, leaves the program's numbers as they are."""
-        return torch.autocast(self.like.device.type, enabled=False)
+        kind = self.like.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
     def trains(self) -> bool:
         """Whether a parameter requires a gradient."""

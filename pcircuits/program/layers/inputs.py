@@ -31,6 +31,9 @@ WHOLE = 2.0**51
 def lost(logs: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether rows of logs (..., K) are so far from 0 that what sets units apart is gone, (...)."""
     found = logs.detach()
+    if found.shape[-1] == 1:  # one unit is not set apart from others
+        size = found.squeeze(-1).abs()
+        return (size > WHOLE) & (size < torch.inf)
     top = found.amax(-1)
     far = torch.isfinite(top) & (top.abs() > LARGEST[dtype])
     return far & ((found.amin(-1) < top) | (top.abs() > WHOLE))
@@ -73,7 +76,7 @@ class InputLayer(Layer):
     def _fits(self, memory: int) -> bool:
         """Whether a table of all states fits the bound."""
         states = self.family.states or 0
-        return not self.chunked or 32 * self.count * self.width * (states + 2) <= memory
+        return not self.chunked or 32 * self.count * self.width * (states + 3) <= memory
 
     def up(self, state: State) -> None:
         if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:
@@ -93,15 +96,12 @@ class InputLayer(Layer):
             state.saved.setdefault("lost", []).append(lost(logs, torch.float64))
             state.put(self, *rebased(logs))
             return
-        gone = lost(logs, state.dtype)
-        relative = gone.to(state.dtype) * FAR
-        tiny = 0.0 if self.width == 1 else TINY[state.dtype]
-        slack = torch.stack([relative, torch.full_like(relative, tiny)], 1)
-        if self.in_logs:
-            numbers, exponent = rebased(logs.double())
-            state.put(self, numbers, exponent, slack)
-            return
-        state.put(self, *from_logs(logs), slack)
+        numbers, exponent = rebased(logs.double()) if self.in_logs else from_logs(logs)
+        own_exponent, slack = state.bounds(self)
+        own_exponent.copy_(exponent)
+        slack[:, 0].copy_(lost(logs, state.dtype)).mul_(FAR)
+        slack[:, 1] = 0.0 if self.width == 1 else TINY[state.dtype]
+        state.numbers[self.index] = Rows(numbers)
 
     def _answers(self, state: State, tensors: tuple[Tensor, ...], parameters: Parameters) -> Tensor:
         """Natural logs of the units of some columns, (R, B, n)."""
@@ -122,26 +122,30 @@ class InputLayer(Layer):
         assert isinstance(self.family, AbstractFinite)
         states = self.family.states
         x, observed = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
-        entry = torch.where((x >= 0) & (x < states), x, float(states + 1)).long()
-        entry = torch.where(observed, entry, states)
-        rows = torch.arange(self.count, device=x.device) if self.leaves.place is None else self.leaves.place
-        return entry.add_((rows * (states + 2)).unsqueeze(1))
+        entry = torch.where(observed, x.clamp(-1, states).long(), states + 1)
+        return entry.add_(state.prepared.ready(self, "first entries", self._first_entries))
+
+    def _first_entries(self) -> Tensor:
+        """Where the table of each row has its first state, (R, 1); before it comes what is impossible."""
+        place = self.leaves.place
+        rows = torch.arange(self.count, device=self.columns.device) if place is None else place
+        assert self.family.states is not None
+        return (rows * (self.family.states + 3) + 1).unsqueeze(1)
 
     def _look_up(self, state: State) -> None:
         """Rows of the table by the state observed."""
-        entry = self._entries(state)
+        assert isinstance(self.family, AbstractFinite)
+        states, entry = self.family.states, self._entries(state)
         if state.keep:
             state.saved[self.index] = entry
         if state.logs and not state.prepared.kept:  # autograd follows such a pass itself
             numbers, exponent = self._filled(state)
-            state.put(self, Rows(numbers, entry, self.family.states + 2), exponent[entry])
+            state.put(self, Rows(numbers, entry, states + 3), exponent[entry])
             return
         numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
         at = entry.flatten()
         found = slack.index_select(1, at).view(2, *entry.shape).transpose(0, 1)
-        state.put(
-            self, Rows(numbers, entry, self.family.states + 2), exponent.index_select(0, at).view(entry.shape), found
-        )
+        state.put(self, Rows(numbers, entry, states + 3), exponent.index_select(0, at).view(entry.shape), found)
 
     def _log_table(self, state: State) -> Tensor:
         """(U, K, S)."""
@@ -149,25 +153,25 @@ class InputLayer(Layer):
         return found["table"] if "table" in found else self.leaves.log_table(state.prepared)
 
     def _filled(self, state: State) -> tuple[Tensor, Tensor]:
-        """Base-2 logs for all states, one row for what is missing, one for what is impossible, (U·(S + 2), K)."""
+        """Base-2 logs of all states, between rows for what is impossible, and one for what is missing, (U·(S + 3), K)."""
         by_state = self._log_table(state).transpose(1, 2).to(state.dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
-        return rebased(torch.cat([by_state, missing, missing - torch.inf], 1).flatten(0, 1))
+        impossible = missing - torch.inf
+        return rebased(torch.cat([impossible, by_state, impossible, missing], 1).flatten(0, 1))
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """The numbers of all states, (U·(S + 2), K), with exponents and bounds (2, U·(S + 2))."""
+        """The numbers of what `_filled` has, (U·(S + 3), K), with exponents and bounds (2, U·(S + 3))."""
         table = self._log_table(state)
         stored, _, states = table.shape
-        in_logs = state.logs or self.in_logs
-        numbers = state.slack.new_empty((stored, states + 2, self.width))
-        exponent = numbers.new_empty((stored, states + 2), dtype=torch.float64)
+        scaled = rebased if state.logs or self.in_logs else from_logs
+        numbers = state.slack.new_empty((stored, states + 3, self.width))
+        exponent = numbers.new_empty((stored, states + 3), dtype=torch.float64)
+        of_states = slice(1, states + 1)
         for begin, end in blocks(stored, numbers, numbers[0].numel()):
-            logs = (table[begin:end] * LOG2E).to(state.dtype)
-            logs, exponent[begin:end, :states] = (rebased if in_logs else from_logs)(logs, 1)
-            numbers[begin:end, :states] = logs.transpose(1, 2)
-        for other, log in ((states, 0.0), (states + 1, -torch.inf)):
-            one, exponent[:, other] = (rebased if in_logs else from_logs)(numbers.new_full((1, self.width), log))
-            numbers[:, other] = one
+            made, exponent[begin:end, of_states] = scaled((table[begin:end] * LOG2E).to(state.dtype), 1)
+            numbers[begin:end, of_states] = made.transpose(1, 2)
+        for entry, log in ((0, -torch.inf), (states + 1, -torch.inf), (states + 2, 0.0)):
+            numbers[:, entry], exponent[:, entry] = scaled(numbers.new_full((1, self.width), log))
         exponent = exponent.flatten()
         far = (exponent.abs() > LARGEST[state.dtype]) & (exponent > -torch.inf)
         tiny = TINY[state.dtype] if self.width > 1 else 0.0
@@ -195,9 +199,9 @@ class InputLayer(Layer):
                 entry = self._entries(state) if entry is None else entry
 
                 def by_unit(total: Tensor) -> Tensor:
-                    return total.view(stored, states + 2, -1)[:, :states].transpose(1, 2)
+                    return total.view(stored, states + 3, -1)[:, 1 : states + 1].transpose(1, 2)
 
-                shape = (stored * (states + 2), self.width)
+                shape = (stored * (states + 3), self.width)
                 gradients.add_rows(self, "table", shape, entry.flatten(), flow.reshape(-1, self.width), by_unit)
             return
         for begin, end in self._ranges(state):

@@ -361,7 +361,7 @@ class MixLayer(Layer):
     def up(self, state: State) -> None:
         numbers, exponent, slack = self._read(state)
         top = exponent.amax(0)
-        apart = exponent - torch.where(top == -torch.inf, 0.0, top)
+        apart = exponent - top.clamp_min(torch.finfo(top.dtype).min)
         weights = self._weights(state)
         if slack is None:
             terms = numbers + apart.unsqueeze(-1) + weights
@@ -383,7 +383,7 @@ class MixLayer(Layer):
         numbers, exponent, _ = self._read(state)
         own, weights = state.of(self), self._weights(state)
         above = state.exponent[self.first : self.first + self.count] - self._shift(state)
-        apart = exponent - torch.where(above == -torch.inf, 0.0, above)
+        apart = exponent - above.clamp_min(torch.finfo(above.dtype).min)
         if state.logs:
             base = torch.where(own == -torch.inf, 0.0, own)
             shares = torch.exp2(numbers + apart.unsqueeze(-1) + weights - base) * flow
