@@ -182,7 +182,7 @@ class _Evaluated(torch.autograd.Function):
             if state is None:
                 leaf = run.leaf if len(cuts) == 1 else run.leaf.take(cut)
                 state = run.program.up(leaf, ctx.prepared, None, keep=True, rows=cut)
-            run.program.down(state, flow[cut] * LOG2E, to, spend=True)
+            run.program.down(state, flow[cut] * LOG2E, to, spend=True, last=cut is cuts[-1])
         gradients = to.gradients.all()
         of_x = to.gradients.of_x if data is None or to.gradients.of_x is not None else torch.zeros_like(x)
         return (None, of_x, *(_like(gradients.get(key), t) for key, t in zip(run.keys, tensors, strict=True)))

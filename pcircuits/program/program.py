@@ -113,6 +113,7 @@ class Program(nn.Module):
         self._peak = peak
         self._measure_back(sizes, [layer.held(self.memory) if layer.index in back else 0 for layer in layers])
         self._rows = sum(layer.count for layer in layers)
+        self._tables = sum(layer.derived(self.memory) for layer in layers)
         self._wide = [layer.index for layer in layers if layer.all_rows]
 
     def _measure_back(self, sizes: list[int], held: list[int]) -> None:
@@ -192,13 +193,18 @@ class Program(nn.Module):
             return None
         element = torch.finfo(self.like.dtype).bits // 8
         numbers = self._spent if spend else self._kept_numbers + self._flows if keep else self._peak
-        return max(1, self.memory // (element * numbers + OF_ROW * self._rows + 32 * self.columns))
+        return max(1, self._free() // (element * numbers + OF_ROW * self._rows + 32 * self.columns))
 
     def keeps(self, rows: int, together: int) -> bool:
         """Whether what so many rows compute fits the bound on memory, beside the flows of those taken together."""
         element = torch.finfo(self.like.dtype).bits // 8
         kept = rows * (element * self._kept_numbers + OF_ROW * self._rows)
-        return not self.chunked or kept + together * element * self._flows <= self.memory
+        return not self.chunked or kept + together * element * self._flows <= self._free()
+
+    def _free(self) -> int:
+        """What tables leave of the bound on memory, and half of it at least."""
+        element = torch.finfo(self.like.dtype).bits // 8
+        return max(self.memory // 2, self.memory - element * self._tables)
 
     @property
     def columns(self) -> int:
@@ -244,10 +250,11 @@ class Program(nn.Module):
         loose = ~(slack <= TOLERANCE[state.dtype]).all(1)
         return Roots(numbers, exponent, loose)
 
-    def down(self, state: State, flow: Tensor, to: Flows, spend: bool = False) -> None:
+    def down(self, state: State, flow: Tensor, to: Flows, spend: bool = False, last: bool = False) -> None:
         """Hand flows from the roots, (B, C), to the layers and to what is to be told of them.
 
-        With `spend` the numbers of the pass are dropped on the way: nothing else may be asked of it.
+        With `spend` the numbers of the pass are dropped on the way: nothing else may be asked of it. After the `last` pass,
+        what layers derived from their parameters is, too.
         """
         with torch.no_grad(), self.full_precision():
             flows: list[Flow | None] = [None] * len(self.layers)
@@ -262,6 +269,8 @@ class Program(nn.Module):
                     layer.down(state, current, flows, to)
                 if spend:
                     state.numbers[layer.index] = None
+                if last:
+                    state.prepared.forget(layer)
 
     def choose(
         self, state: State, root: Tensor, row_of: Tensor, assignment: Tensor, observed: Tensor, selector: Selector

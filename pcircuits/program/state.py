@@ -36,7 +36,7 @@ class Prepared:
         self.pure = False
         self.derived = Derived()
         self._tensors: dict[int, Mapping[str, Tensor]] = {}
-        self._ready = Derived()
+        self._ready: dict[int, Derived] = {}
 
     def of(self, layer: Layer) -> Mapping[str, Tensor]:
         """A layer's parameters by name."""
@@ -47,7 +47,11 @@ class Prepared:
     def ready(self, layer: Layer, name: str, make: Callable[[], T]) -> T:
         """What a layer derives from its parameters, made once and without gradients."""
         with torch.no_grad():
-            return self._ready.once((layer.index, name), make)
+            return self._ready.setdefault(layer.index, Derived()).once(name, make)
+
+    def forget(self, layer: Layer) -> None:
+        """Drop what a layer derived: it is made again where it is asked for."""
+        self._ready.pop(layer.index, None)
 
     def replaced(self, tensors: Mapping[int, Mapping[str, Tensor]]) -> Prepared:
         """The same with other tensors for the layers."""

@@ -62,21 +62,27 @@ class InputLayer(Layer):
 
     def _table_of(self, prepared: Prepared) -> str | None:
         """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
-        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
-            return None
-        if not self._fits(prepared.memory):
+        if prepared.wide or not self._fits(prepared.memory):
             return None
         return "differentiable" if self.leaves.tabulated() else "kept" if prepared.kept else None
 
     def held(self, memory: int) -> int:
         """Of what is looked up in a table, only where it is."""
-        finite = isinstance(self.family, AbstractFinite) and self.leaves.source is None
-        return 2 * self.count if finite and self._fits(memory) else self.count * self.width
+        return 2 * self.count if self._fits(memory) else self.count * self.width
+
+    def derived(self, memory: int) -> int:
+        """A table of all states."""
+        if not self._fits(memory) or self.family.states is None:
+            return 0
+        place = self.leaves.place
+        stored = self.count if place is None else int(place.max()) + 1
+        return stored * self.width * (self.family.states + 3)
 
     def _fits(self, memory: int) -> bool:
-        """Whether a table of all states fits the bound."""
-        states = self.family.states or 0
-        return not self.chunked or 32 * self.count * self.width * (states + 3) <= memory
+        """Whether units are looked up in a table of all states, which fits the bound."""
+        if not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
+            return False
+        return not self.chunked or 32 * self.count * self.width * (self.family.states + 3) <= memory
 
     def up(self, state: State) -> None:
         if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:

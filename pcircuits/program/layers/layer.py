@@ -216,6 +216,10 @@ class Layer(nn.Module, ABC):
         """Numbers that its values take for each row of data where a way back follows; `memory` is the bound in bytes."""
         return self.count * self.width
 
+    def derived(self, memory: int) -> int:
+        """Numbers that it derives from its parameters and holds for all rows of data."""
+        return 0
+
     def live(self) -> int:
         """Numbers held for each row of data while the layer runs, beside its values."""
         return 0
