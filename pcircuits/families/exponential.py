@@ -18,6 +18,7 @@ from pcircuits.families.interface import (
     Parameters,
     ParameterSpec,
     kept_where_unused,
+    no_smaller,
 )
 from pcircuits.families.support import Support
 from pcircuits.parameters import positive
@@ -146,7 +147,7 @@ class Exponential(AbstractExponentialFamily):
         centre: Tensor | None = None,
     ) -> Parameters:
         """One over the weighted mean of the data, which is no less than `minimum_scale`."""
-        rate = 1 / (statistics[0].double() / count).clamp(min=minimum_scale)
+        rate = 1 / no_smaller(statistics[0].double() / count, 1 / parameters["rate"].double(), minimum_scale)
         return {"rate": kept_where_unused(rate, count, parameters["rate"])}
 
     def cancellation(self, parameters: Parameters, centre: Tensor) -> Tensor:

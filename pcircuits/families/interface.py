@@ -26,6 +26,7 @@ __all__ = [
     "ParameterSpec",
     "Parameters",
     "kept_where_unused",
+    "no_smaller",
 ]
 
 Parameters = Mapping[str, Tensor]
@@ -161,6 +162,11 @@ class AbstractFamily(ABC):
         """
         return lost_by_rounding(self, parameters, dtype)
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        """What the shape of each of the `expected_statistics` has beyond that of the units."""
+        raise self._no_update()
+
     def expected_statistics(
         self, x: Tensor, observed: Tensor, parameters: Parameters, centre: Tensor | None = None
     ) -> list[Tensor]:
@@ -195,7 +201,8 @@ class AbstractFamily(ABC):
         - `parameters`: those before the update.
         - `pseudocount`: added to the count of every state of a discrete variable with a largest state; a state of
           probability zero keeps it.
-        - `minimum_scale`: no standard deviation or scale gets smaller; likelihoods of densities are unbounded without it.
+        - `minimum_scale`: no standard deviation or scale gets smaller, but for those that were from the start; likelihoods
+          of densities are unbounded without it.
         - `centre`: where the statistics are centred. Far from 0, variances need one near the data.
         """
         raise self._no_update()
@@ -351,6 +358,15 @@ class AbstractExponentialFamily(AbstractUnivariate):
     def centre(self, parameters: Parameters) -> Tensor:
         """A centre for units (R, K): (R,), such as the mean of their locations."""
 
+    @property
+    def statistic_shapes(self) -> Sequence[Sequence[int]]:
+        one = torch.ones(())
+        return [()] * len(self.sufficient_statistics(one, torch.zeros(())))
+
+    def inside(self, x: Tensor) -> Tensor:
+        """A value of the support, for where nothing is observed."""
+        return self._inside(x)
+
     def mean_statistics(self, parameters: Parameters, centre: Tensor) -> list[Tensor]:
         """[E[T_t(X - c)]], each of the units' shape."""
         count = len(self.natural_parameters(parameters, centre)[0])
@@ -367,6 +383,15 @@ class AbstractExponentialFamily(AbstractUnivariate):
         seen = self.sufficient_statistics(torch.where(observed, x, self._inside(x)), centre)
         expected = self.mean_statistics(parameters, centre)
         return [torch.where(observed, one, other) for one, other in zip(seen, expected, strict=True)]
+
+
+def no_smaller(new: Tensor, old: Tensor, least: float) -> Tensor:
+    """Scales that are at least `least`, or the old ones where those were smaller: then likelihoods never fall.
+
+    >>> no_smaller(torch.tensor([0.5, 0.5]), torch.tensor([2.0, 0.7]), 1.0).tolist()
+    [1.0, 0.699999988079071]
+    """
+    return torch.maximum(new, old.to(new.dtype).clamp(max=least))
 
 
 def kept_where_unused(new: Tensor, count: Tensor, old: Tensor) -> Tensor:

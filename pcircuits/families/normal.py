@@ -18,6 +18,7 @@ from pcircuits.families.interface import (
     Parameters,
     ParameterSpec,
     kept_where_unused,
+    no_smaller,
 )
 from pcircuits.families.numerics import HALF_LOG_TWO_PI, log_normal_mass, over_scale
 from pcircuits.parameters import positive, real
@@ -164,7 +165,7 @@ class Normal(AbstractExponentialFamily):
         """The weighted mean and variance of the data."""
         first, second = (statistic.double() / count for statistic in statistics)
         loc = first if centre is None else first + centre
-        scale = (second - first**2).clamp(min=minimum_scale**2).sqrt()
+        scale = no_smaller((second - first**2).clamp(min=0.0).sqrt(), parameters["scale"], minimum_scale)
         return {
             "loc": kept_where_unused(loc, count, parameters["loc"]),
             "scale": kept_where_unused(scale, count, parameters["scale"]),

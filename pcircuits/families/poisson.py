@@ -19,6 +19,7 @@ from pcircuits.families.interface import (
     Parameters,
     ParameterSpec,
     kept_where_unused,
+    no_smaller,
 )
 from pcircuits.families.numerics import log_add
 from pcircuits.parameters import positive
@@ -137,7 +138,7 @@ class Poisson(AbstractCounts, AbstractExponentialFamily):
         centre: Tensor | None = None,
     ) -> Parameters:
         """The weighted mean of the data; no less than `minimum_scale`², the least variance."""
-        rate = (statistics[0].double() / count).clamp(min=minimum_scale**2)
+        rate = no_smaller(statistics[0].double() / count, parameters["rate"], minimum_scale**2)
         return {"rate": kept_where_unused(rate, count, parameters["rate"])}
 
     def cancellation(self, parameters: Parameters, centre: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pickle
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from pcircuits.files import write_whole
 from pcircuits.learning.batches import tensors_of
 from pcircuits.learning.errors import CheckpointError
 from pcircuits.learning.history import EpochRecord
-from pcircuits.learning.settings import FitSettings
+from pcircuits.learning.settings import AbstractSettings
 from pcircuits.learning.structure import structures
 
 __all__ = ["Checkpoint", "identify", "load_checkpoint", "require_same_run", "save_checkpoint"]
@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 def identify(
-    settings: FitSettings,
+    settings: AbstractSettings,
     module: nn.Module,
     train: Tensor | tuple[Tensor, ...],
     validation: Tensor | tuple[Tensor, ...] | None,
@@ -56,7 +56,7 @@ def identify(
     checksums of the data.
     """
     return {
-        "settings": {name: repr(value) for name, value in asdict(settings).items()},
+        "settings": {name: repr(value) for name, value in _fields(settings).items()},
         "architecture": {"type": type(module).__qualname__}
         | {name: _describe(value) for name, value in module.state_dict().items()}
         | {f"{name} is frozen": "" for name, value in module.named_parameters() if not value.requires_grad}
@@ -81,6 +81,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     whole = io.BytesIO()
     torch.save(content, whole)  # not into the file: of a full disk torch only says that a position is unexpected
     write_whole(path, lambda file: file.write(whole.getbuffer()))
+
+
+def _fields(settings: AbstractSettings) -> Mapping[str, object]:
+    return {field.name: getattr(settings, field.name) for field in fields(settings)}  # type: ignore[arg-type]
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

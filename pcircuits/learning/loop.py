@@ -12,18 +12,19 @@ from torch import Tensor, nn
 from pcircuits.files import make_folder
 from pcircuits.learning.batches import DataT, check_data, shuffled_batches
 from pcircuits.learning.checkpoint import Identity, identify, load_checkpoint, require_same_run, save_checkpoint
+from pcircuits.learning.distributed import is_first, wait_for_all
 from pcircuits.learning.errors import TrainingError
 from pcircuits.learning.history import EpochRecord, History, write_csv
 from pcircuits.learning.learner import Metrics, Preparable, objective_of, prepare
 from pcircuits.learning.randomness import forked_generators
-from pcircuits.learning.run import Run
+from pcircuits.learning.run import AbstractRun, Run
 from pcircuits.learning.settings import FitSettings
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
     from ignite.handlers import ProgressBar
 
-__all__ = ["CHECKPOINT_NAME", "LOG_NAME", "fit"]
+__all__ = ["CHECKPOINT_NAME", "LOG_NAME", "carried_out", "fit"]
 
 CHECKPOINT_NAME = "checkpoint.pt"
 LOG_NAME = "training.csv"
@@ -97,7 +98,6 @@ def fit(
         raise TrainingError(
             f"settings are a FitSettings, not {type(settings).__name__}: FitSettings(epochs=...) makes them."
         )
-    _require_ignite()
     objective = objective_of(module, loss)
     check_data(train, "training")
     if validation is not None:
@@ -109,17 +109,28 @@ def fit(
         )
     device = settings.torch_device()
     module.to(device)
-    with forked_generators(device):
-        if not _trainable(module):
+    if not _trainable(module):
+        with forked_generators(device):
             prepare(module, train, settings.seed, device)
-            module.eval()
-            return History((), stopped_early=False)
-        run = Run(module, objective, train, validation, settings, device)
-        identity = {} if folder is None else identify(settings, module, train, validation)
+        module.eval()
+        return History((), stopped_early=False)
+    return carried_out(Run(module, objective, train, validation, settings, device), folder, progress, on_epoch)
+
+
+def carried_out(
+    run: AbstractRun[Any],
+    folder: str | Path | None,
+    progress: bool,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> History:
+    """Begin a run, or go on with the one in the folder, and bring it to its end."""
+    _require_ignite()
+    with forked_generators(run.device):
+        identity = {} if folder is None else identify(run.settings, run.module, run.train, run.validation)
         if not _resumed(run, folder, identity):
-            prepare(module, train, settings.seed, device)
+            prepare(run.module, run.train, run.settings.seed, run.device)
         if not run.finished:
-            _train(run, folder=folder, identity=identity, progress=progress, on_epoch=on_epoch)
+            _train(run, folder=folder, identity=identity, progress=progress and is_first(), on_epoch=on_epoch)
         return run.finish()
 
 
@@ -144,7 +155,7 @@ def _require_ignite() -> None:
         raise ImportError('Training needs pytorch-ignite and tqdm: pip install "pcircuits[learn]".') from error
 
 
-def _resumed(run: Run[Any], folder: str | Path | None, identity: Identity) -> bool:
+def _resumed(run: AbstractRun[Any], folder: str | Path | None, identity: Identity) -> bool:
     """Make the folder, and resume `run` from the checkpoint in it; False where there is none."""
     if folder is None:
         return False
@@ -155,13 +166,13 @@ def _resumed(run: Run[Any], folder: str | Path | None, identity: Identity) -> bo
     checkpoint = load_checkpoint(path)
     require_same_run(path, checkpoint, identity)
     run.resume(checkpoint)
-    # The kill may have come between the checkpoint and the table.
-    write_csv(Path(folder) / LOG_NAME, run.records)
+    if is_first():  # the kill may have come between the checkpoint and the table
+        write_csv(Path(folder) / LOG_NAME, run.records)
     return True
 
 
 def _train(
-    run: Run[Any],
+    run: AbstractRun[Any],
     *,
     folder: str | Path | None,
     identity: Identity,
@@ -181,9 +192,10 @@ def _train(
     @trainer.on(Events.EPOCH_COMPLETED)
     def end(engine: Engine) -> None:
         record = run.end_epoch()
-        if folder is not None:
+        if folder is not None and is_first():
             save_checkpoint(Path(folder) / CHECKPOINT_NAME, run.checkpoint(identity))
             write_csv(Path(folder) / LOG_NAME, run.records)
+        wait_for_all()
         if on_epoch is not None:
             on_epoch(record)
         if run.finished:
@@ -197,7 +209,7 @@ def _train(
             bar.pbar.close()
 
 
-def _attach_bar(trainer: Engine, run: Run[Any]) -> ProgressBar:
+def _attach_bar(trainer: Engine, run: AbstractRun[Any]) -> ProgressBar:
     from ignite.handlers import ProgressBar
 
     def shown(loss: float) -> dict[str, float]:
@@ -209,11 +221,9 @@ def _attach_bar(trainer: Engine, run: Run[Any]) -> ProgressBar:
     return bar
 
 
-def _run_engine(trainer: Engine, run: Run[Any]) -> None:
+def _run_engine(trainer: Engine, run: AbstractRun[Any]) -> None:
     settings, done = run.settings, len(run.records)
-    batches = shuffled_batches(
-        run.train, settings.batch_size, seed=settings.seed, first_epoch=done + 1, device=run.device
-    )
+    batches = shuffled_batches(run.train, run.batch_size, seed=settings.seed, first_epoch=done + 1, device=run.device)
     if done:
         position = {"epoch": done, "epoch_length": run.steps_per_epoch, "max_epochs": settings.epochs}
         trainer.load_state_dict(position)

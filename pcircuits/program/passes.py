@@ -138,6 +138,12 @@ class _Run:
         return list(_slices(rows, size)), size >= rows or program.keeps(rows, size)
 
 
+class _OfParameters(Flows):
+    """Gradients of parameters, those of leaf units among them, and of data."""
+
+    hears_leaves = False
+
+
 class _Evaluated(torch.autograd.Function):
     """The roots of a scaled pass. Its derivative is the reverse pass: a flow is a gradient with respect to a log."""
 
@@ -171,7 +177,7 @@ class _Evaluated(torch.autograd.Function):
         for (index, name), needs in zip(run.keys, ctx.needs_input_grad[2:], strict=True):
             if needs:
                 wanted[index] = wanted.get(index, frozenset()) | {name}
-        to = Flows()
+        to = _OfParameters()
         data = x.detach().requires_grad_() if ctx.needs_input_grad[1] else None
         to.gradients = Gradients(wanted, data)
         cuts, _ = run.cuts()

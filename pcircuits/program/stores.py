@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -117,6 +117,23 @@ class View(nn.Module):
         return self._stores[0].constraint
 
     @property
+    def stores(self) -> tuple[Store, ...]:
+        """Where the numbers are kept."""
+        return self._stores
+
+    def back(self, rows: Tensor) -> Iterator[tuple[Store, Tensor]]:
+        """What is said of the parameters, (U, *block), added up for each entry of each store, (n, *event)."""
+        sizes = [len(store.raw) for store in self._stores]
+        flat = rows.reshape(-1, *self._stores[0].raw.shape[1:])
+        if self.index is not None:
+            flat = flat.new_zeros((sum(sizes), *flat.shape[1:])).index_add_(0, self.index, flat)
+        elif self._slice is not None and self._slice != (0, sum(sizes)):
+            whole = flat.new_zeros((sum(sizes), *flat.shape[1:]))
+            whole[slice(*self._slice)] = flat
+            flat = whole
+        yield from zip(self._stores, flat.split(sizes), strict=True)
+
+    @property
     def structural(self) -> bool:
         """Whether some of the numbers are zeros that stay."""
         return any(store.edges is not None for store in self._stores)
@@ -215,6 +232,30 @@ class Stores(nn.Module):
             raw = held.unconstrained().detach()
             now[torch.as_tensor(here)] = raw[torch.as_tensor(slot[here], device=raw.device)].cpu().to(now.dtype)
         return now, given
+
+    def arranged(self, arrays: Mapping[Store, Tensor]) -> dict[str, Tensor]:
+        """What there is for each number of some stores, (n, ...), in the shape and under the name of each parameter.
+
+        It is 0 for numbers that the root does not need; parameters that have none in these stores are left out.
+        """
+        made = list(self.stores.values())
+        found = {}
+        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=True)):
+            span = slice(int(self._first[number]), int(self._first[number + 1]))
+            store, slot = self._store[span], self._slot[span]
+            whole: Tensor | None = None
+            for home in np.unique(store[store >= 0]).tolist():
+                array = arrays.get(made[home])  # type: ignore[call-overload]
+                if array is not None:
+                    here = store == home
+                    whole = array.new_zeros((len(store), *array.shape[1:])) if whole is None else whole
+                    whole[torch.as_tensor(here, device=array.device)] = array[
+                        torch.as_tensor(slot[here], device=array.device)
+                    ]
+            if whole is not None:
+                events = parameter.constraint.event_ndim
+                found[name] = whole.reshape(*parameter.shape[: len(parameter.shape) - events], *whole.shape[1:])
+        return found
 
     def layout(self) -> str:
         """A digest of where each number of the circuit's parameters is stored."""

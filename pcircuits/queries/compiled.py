@@ -18,6 +18,7 @@ from pcircuits.memory import collector_paused
 from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
 from pcircuits.queries.conditional import Conditional, variables_of
+from pcircuits.queries.counts import ParameterCounts, counts_of
 from pcircuits.queries.likelihood import log_prob, log_probability
 from pcircuits.queries.maximum import Completion, maximum
 from pcircuits.queries.moments import expectation, mean, moment, variance
@@ -182,6 +183,21 @@ class Queries(ABC):
         tensor([[0.2000, 0.8000]])
         """
         return posterior(self._given(), units)
+
+    def expected_counts(self, x: EvidenceLike, weights: Tensor | None = None) -> dict[str, ParameterCounts]:
+        """How often rows of data use each trainable parameter, by its name; see `ParameterCounts`.
+
+        For a weight w_oi of a sum it is Σ_b w_b ∂ log p(x_b) / ∂ log w_oi: the number that expectation-maximisation
+        divides by the others of its sum. `weights` (B,) are how much each row counts, 1 unless given.
+
+        **Raises** `EvidenceError` naming rows of probability zero.
+
+        >>> import pcircuits as pc
+        >>> model = pc.Circuit(pc.mixture([0.5, 0.5], pc.Bernoulli("a", [0.2, 0.8]))).compile()
+        >>> model.expected_counts({"a": [0, 1, 1]})["sum0.weights"].statistics[0]  # 0.8 + 2 · 0.2, and 0.2 + 2 · 0.8
+        tensor([1.2000, 1.8000])
+        """
+        return counts_of(self._given(), x, weights)
 
     def given(self, evidence: EvidenceLike) -> Conditioned:
         """The model given evidence, which answers every query again; the first pass on the evidence is kept for them.

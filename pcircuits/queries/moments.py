@@ -11,7 +11,7 @@ from pcircuits.arguments import whole_number
 from pcircuits.evidence import Evidence
 from pcircuits.families.expectations import elementwise
 from pcircuits.families.interface import AbstractFamily, Parameters
-from pcircuits.program.layers.layer import Flows
+from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
 
@@ -31,8 +31,9 @@ class _Weighted(Flows):
         self.total = torch.zeros_like(known.x)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
+        family = own.family
         regions, arity, size = columns.shape
         if size == 1:
             nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
@@ -70,8 +71,9 @@ class _Spread(Flows):
         self.total = torch.zeros_like(mean)
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
+        family = own.family
         left = torch.ones(columns.shape[:2], dtype=torch.bool, device=columns.device)
         if columns.shape[2] == 1:
             left = self._by_products(family, columns[..., 0], parameters, flow)

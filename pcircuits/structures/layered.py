@@ -9,14 +9,11 @@ import torch
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Mix, Units, Wiring
-from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.families.fields import integer
-from pcircuits.scope import Variable
 from pcircuits.structures.arrangement import Shelf, arrange
 from pcircuits.structures.layers import CP, AbstractLayer
-from pcircuits.structures.leaves import Leaves
+from pcircuits.structures.leaves import Leaves, check_leaves
 from pcircuits.structures.region_graph import RegionGraph
-from pcircuits.structures.validation import shown
 from pcircuits.structures.weights import RandomSimplices
 
 __all__ = ["layered"]
@@ -98,24 +95,11 @@ def _leaf_units(
     scopes = [sorted(graph.scopes[region], key=place.__getitem__) for region in regions]
     labels = [label for scope in scopes for label in scope]
     units = leaves(labels, width, generator)
-    _check_leaves(units, labels, width)
+    check_leaves(units, labels, width)
     if len(labels) == len(regions):
         return units
     ends = np.cumsum([len(scope) for scope in scopes]).tolist()
     return units.prod([range(end - len(scope), end) for end, scope in zip(ends, scopes, strict=True)])
-
-
-def _check_leaves(units: object, labels: Sequence[Variable], width: int) -> None:
-    """Raise unless the units are (R, K), with region r over `labels[r]`."""
-    if not isinstance(units, Units) or units.shape != (len(labels), width):
-        raise CircuitError(f"`leaves` was asked for {(len(labels), width)} units and made {units!r}")
-    made = Circuit(units.prod())
-    for label, scope in zip(labels, made.region_scopes(units), strict=True):
-        if made.labels(scope) != {label}:
-            raise ScopeError(
-                f"`leaves` was asked for units over {label!r} and made units over {shown(made.labels(scope))}: "
-                "region r is over `variables[r]`"
-            )
 
 
 class _Uses:

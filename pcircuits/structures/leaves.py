@@ -8,17 +8,21 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.leaves import inputs
 from pcircuits.circuit.units import Units
+from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.families import Bernoulli, Categorical, DiscretizedLogistic, DiscretizedNormal, Normal
 from pcircuits.families.fields import integer
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.scope import Variable
+from pcircuits.structures.validation import shown
 
 __all__ = [
     "Leaves",
     "bernoulli_leaves",
     "categorical_leaves",
+    "check_leaves",
     "discretized_logistic_leaves",
     "discretized_normal_leaves",
     "normal_leaves",
@@ -98,3 +102,16 @@ def discretized_logistic_leaves(levels: int, scale: float = 0.1, share: float = 
     Input(4, 8)
     """
     return random_leaves(DiscretizedLogistic(levels, share), scale=scale)
+
+
+def check_leaves(units: object, labels: Sequence[Variable], width: int) -> None:
+    """Raise unless the units are (R, K), with region r over `labels[r]`."""
+    if not isinstance(units, Units) or units.shape != (len(labels), width):
+        raise CircuitError(f"`leaves` was asked for {(len(labels), width)} units and made {units!r}")
+    made = Circuit(units.prod())
+    for label, scope in zip(labels, made.region_scopes(units), strict=True):
+        if made.labels(scope) != {label}:
+            raise ScopeError(
+                f"`leaves` was asked for units over {label!r} and made units over {shown(made.labels(scope))}: "
+                "region r is over `variables[r]`"
+            )

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 import pcircuits as pc
+from pcircuits import structures
 from tests.benchmarks.measure import (
     Cell,
     Report,
@@ -34,50 +35,19 @@ PEAK_WIDTH, PEAK_MEMORY = 128, 256 * 2**20
 """K and the bound on memory of the training step whose peak is measured."""
 
 
-def levels_of(side: int, generator: torch.Generator) -> list[list[tuple[int, list[int]]]]:
-    """The nodes of a random spanning tree of a grid, level by level from the root: each with its children's places.
-
-    A node is the number of its variable; a child's place is where it stands in the next level. Nodes that have children
-    come first in their level.
-    """
+def grid_tree(side: int, generator: torch.Generator) -> nx.Graph:
+    """A random spanning tree of a grid."""
     grid = nx.convert_node_labels_to_integers(nx.grid_2d_graph(side, side), ordering="sorted")
     for edge in sorted(grid.edges):
         grid.edges[edge]["weight"] = float(torch.rand((), generator=generator))
-    tree = nx.minimum_spanning_tree(grid)
-    below = dict(nx.bfs_successors(tree, min(nx.center(tree))))
-    levels, current = [], [min(nx.center(tree))]
-    while current:
-        following = [child for node in current for child in below.get(node, [])]
-        following.sort(key=lambda child: child not in below)
-        place = {child: i for i, child in enumerate(following)}
-        levels.append([(node, [place[child] for child in below.get(node, [])]) for node in current])
-        current = following
-    return levels
+    return nx.minimum_spanning_tree(grid)
 
 
 def hidden_tree(side: int, width: int, states: int) -> pc.Circuit:
-    """p(x) = Σ_z Π_v p(x_v | z_v) p(z_v | z_parent(v)), with random parameters.
-
-    From the leaves of the tree to its root: the units of a node are those of its pixel times the messages of its
-    children, and its message is a dense sum of them for each state of its parent.
-    """
+    """p(x) = Σ_z Π_v p(x_v | z_v) p(z_v | z_parent(v)), with random parameters."""
     generator = torch.Generator().manual_seed(0)
-    levels = levels_of(side, generator)
-
-    def drawn(*shape: int) -> pc.Parameter:
-        return pc.Parameter(torch.softmax(torch.randn(shape, generator=generator), -1), pc.simplex)
-
-    pixels = pc.Categorical(range(side * side), drawn(side * side, width, states))
-    messages: pc.Units | None = None
-    for level in reversed(levels):
-        units = pixels[[node for node, _ in level]]
-        groups = [[i, *(len(level) + child for child in children)] for i, (_, children) in enumerate(level) if children]
-        if messages is not None:
-            inner = pc.concat([units, messages], axis="regions").prod(groups)
-            units = pc.concat([inner, units[len(groups) :]], axis="regions") if len(groups) < len(level) else inner
-        messages = units.sum(drawn(len(level), width, width) if level is not levels[0] else drawn(1, 1, width))
-    assert messages is not None
-    return pc.Circuit(messages)
+    leaves = structures.categorical_leaves(states)
+    return structures.hidden_tree(grid_tree(side, generator), leaves, width, generator=generator)
 
 
 def rows(side: int, batch: int, states: int, device: torch.device) -> Tensor:

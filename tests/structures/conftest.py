@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -48,6 +49,30 @@ def weather_leaves(variables: Sequence[Variable], width: int, generator: torch.G
     return pc.concat(made, axis="regions")
 
 
+def cells() -> nx.Graph:
+    """A tree of four nodes: two cells of two columns, of different kinds, and two columns by themselves."""
+    tree = nx.Graph(
+        [("ground", "sky"), ("ground", "day"), ("day", "light")], variables=[*weather_graph().variables, "light", "day"]
+    )
+    nx.set_node_attributes(tree, {"ground": ["wet", "heat"], "sky": ["rain", "wind"]}, "scope")
+    return tree
+
+
+def counted() -> pc.Circuit:
+    """A hidden tree that starts from eight rows, of which one misses a value, for two classes."""
+    data = torch.tensor(
+        [[0, 2, 0.5], [1, 1, 0.1], [0, math.nan, 2], [1, 0, 0.7], [0, 2, 0.6], [1, 1, 2], [1, 0, 1], [0, 0, 0]]
+    )
+    latents = torch.tensor([[0, 1, 1], [0, 0, 1], [1, 0, 2], [1, 1, 1], [0, 1, 1], [0, 0, 2], [1, 0, 1], [1, 1, 0]])
+    kinds = {0: st.bernoulli_leaves(), 1: st.categorical_leaves(3), 2: st.normal_leaves()}
+
+    def leaves(variables: Sequence[Variable], width: int, generator: torch.Generator) -> pc.Units:
+        return pc.concat([kinds[label]([label], width, generator) for label in variables], axis="regions")
+
+    start = st.counted_start(data, latents, classes=torch.tensor([0, 0, 1, 1, 0, 1, 1, 0]))
+    return st.hidden_tree(nx.star_graph(2), leaves, 3, 2, start, generator=seeded(15))
+
+
 def circuits() -> dict[str, Callable[[], pc.Circuit]]:
     """Constructors by name."""
     cp, tucker = st.CP(), st.Tucker()
@@ -73,6 +98,25 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         "random trees, Tucker": lambda: st.layered(deep, st.categorical_leaves(2), 2, tucker, generator=seeded(9)),
         "chain": lambda: st.layered(
             st.chain(["d", "c", "b", "a"]), st.discretized_logistic_leaves(3, 0.2, 0.1), 3, cp, 2, generator=seeded(10)
+        ),
+        "hidden tree": lambda: st.hidden_tree(
+            nx.random_labeled_tree(6, seed=0), st.categorical_leaves(2), 3, generator=seeded(13)
+        ),
+        "hidden tree over cells, two roots": lambda: st.hidden_tree(
+            cells(), weather_leaves, 2, 2, generator=seeded(14)
+        ),
+        "hidden tree, counted, two roots": counted,
+        "observed tree": lambda: st.observed_tree(
+            nx.path_graph(4), [[0, 1, 2, 0], [1, 1, 0, 1], [0, 2, 2, 1]], pseudocount=0.3
+        ),
+        "mixture of trees": lambda: st.mixture_of_trees(
+            [[0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1], [1, 0, 0, 0]], 2, pseudocount=0.2, generator=seeded(16)
+        ),
+        "all rectangles, Tucker": lambda: st.layered(
+            st.poon_domingos(2, 2), st.bernoulli_leaves(), 2, tucker, generator=seeded(17)
+        ),
+        "mixture of products": lambda: st.layered(
+            st.factorised("abc"), st.categorical_leaves(3), 3, roots=2, generator=seeded(18)
         ),
         "own graph, CP": lambda: st.layered(weather_graph(), weather_leaves, 2, cp, generator=seeded(11)),
         "own graph, Tucker": lambda: st.layered(weather_graph(), weather_leaves, 2, tucker, 2, generator=seeded(12)),

@@ -143,3 +143,48 @@ def test_sizes_and_labels_that_do_not_fit():
         st.random_binary_tree([3, 1, 3], 1, 1, generator)
     with pytest.raises(ScopeError, match=r"names \{'a'\} more than once"):
         st.chain(["a", "b", "a"])
+
+
+@settings(max_examples=30)
+@given(draw.integers(1, 6), draw.integers(1, 6), draw.integers(1, 4))
+def test_poon_domingos_has_every_rectangle(height, width, step):
+    graph = st.poon_domingos(height, width, step)
+    downs = sorted({0, height, *range(0, height, step)})
+    acrosses = sorted({0, width, *range(0, width, step)})
+    rectangles = {
+        (top, left, bottom, right)
+        for top, bottom in itertools.combinations(downs, 2)
+        for left, right in itertools.combinations(acrosses, 2)
+    }
+    assert set(graph.scopes) == rectangles
+    for patch, split in graph.partitions.items():
+        inside = [cut for cut in downs if patch.top < cut < patch.bottom]
+        inside += [cut for cut in acrosses if patch.left < cut < patch.right]
+        assert len(split) == len(inside)
+
+
+def test_poon_domingos_in_finer_and_finer_steps():
+    graph = st.poon_domingos(4, 4, [2, 1])
+    assert len(graph.leaves) == 16
+    assert counts(graph) == (9 + 4 * 8, 6 + 4 * 6, 16)  # 9 coarse rectangles; each of 4 squares has 8 smaller ones
+    coarse = st.poon_domingos(4, 4, 2)
+    assert {len(coarse.scopes[leaf]) for leaf in coarse.leaves} == {4}
+    assert counts(st.poon_domingos(3, 1, 5)) == (1, 0, 1)
+
+
+def test_factorised_is_one_region():
+    graph = st.factorised(["b", "a"])
+    assert counts(graph) == (1, 0, 1)
+    assert graph.variables == ("b", "a")
+    assert st.factorised(range(3)).variables == (0, 1, 2)
+
+
+@pytest.mark.errors
+def test_steps_that_do_not_fall():
+    for steps in ([], [1, 2], [2, 2]):
+        with pytest.raises(ParameterError, match="they fall, from the coarsest to the finest"):
+            st.poon_domingos(4, 4, steps)
+    with pytest.raises(ParameterError, match="a step is 0"):
+        st.poon_domingos(4, 4, 0)
+    with pytest.raises(ScopeError, match="more than once"):
+        st.factorised(["a", "a"])

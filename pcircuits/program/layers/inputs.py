@@ -185,14 +185,15 @@ class InputLayer(Layer):
         return numbers.flatten(0, 1), exponent, slack.to(state.dtype)
 
     def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
-        if to.gradients is not None:
+        in_table = to.gradients is not None and to.gradients.wants(self, "table") and "table" in state.prepared.of(self)
+        if in_table or not to.hears_leaves:
             self._gradient(state, flow, to)
             return
         stored = self.leaves.stored(state.prepared)
         for begin, end in self._ranges(state):
             parameters = self.leaves.columns(state.prepared, stored, begin, end)
             spread = {name: value.unsqueeze(1) for name, value in parameters.items()}
-            to.leaves(state, self.family, self.columns.unsqueeze(1), spread, flow[..., begin:end])
+            to.leaves(state, self.leaves, begin, self.columns.unsqueeze(1), spread, flow[..., begin:end])
 
     def _gradient(self, state: State, flow: Tensor, to: Flows) -> None:
         gradients = to.gradients

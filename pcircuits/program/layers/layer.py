@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from pcircuits.program.rows import Spans
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Stores, View
 
-__all__ = ["Build", "Flows", "Gradients", "Layer", "Selector", "Trace"]
+__all__ = ["Build", "Flows", "Gradients", "Layer", "LeafUnits", "Selector", "Trace"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Build:
         rows = node.rows[name]
         assert isinstance(rows, Owned)
         return self.stores.view(f"{node.kind}{len(self.locations.logs)}_{name}", rows)
+
+
+@runtime_checkable
+class LeafUnits(Protocol):
+    """The leaf units of a layer, by which it is known to what a reverse pass tells of them."""
+
+    @property
+    def family(self) -> AbstractFamily:
+        """Their family."""
 
 
 class Gradients:
@@ -95,11 +104,16 @@ class Flows:
     """What a reverse pass hands flows to: the flow of a unit is ∂ log p / ∂ log(unit), (R, B, K) for a layer's units."""
 
     gradients: Gradients | None = None
+    hears_leaves: bool = True
+    """Whether it is told of leaf units, rather than given the gradients of their parameters."""
 
     def leaves(
-        self, state: State, family: AbstractFamily, columns: Tensor, parameters: Parameters, flow: Tensor
+        self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
-        """Leaf units of rows r and factors a over columns (R, A, size), parameters (R, A, K, *event), flow (R, B, K)."""
+        """Leaf units `begin`, `begin + 1`, ... of each row r and factor a of a layer's.
+
+        Their columns are (R, A, size), their parameters (R, A, K, *event), and their flow (R, B, K).
+        """
 
     def edges(self, state: State, layer: Layer, begin: int, flows: Callable[[int], Tensor], rows: slice) -> None:
         """Flows into the inputs `begin`, `begin + 1`, ... of a layer's sums, (B, O, n), made when called for one of its rows.

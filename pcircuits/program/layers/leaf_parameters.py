@@ -67,6 +67,17 @@ class LeafParameters(nn.Module):
         return self._source[0]
 
     @property
+    def trainable(self) -> bool:
+        """Whether some of the parameters are stored, and can be trained."""
+        return any(isinstance(store.raw, nn.Parameter) for name in self.views for store in self.view_of(name).stores)
+
+    def view_of(self, name: str) -> View:
+        """Where a stored parameter is."""
+        view = self.views[name]
+        assert isinstance(view, View)
+        return view
+
+    @property
     def event(self) -> int:
         """How many numbers the parameters of one unit are, at most."""
         return getattr(self.family, "states", None) or 1

@@ -268,10 +268,10 @@ class LeafProducts(nn.Module):
             state.saved.setdefault("lost", []).append(torch.zeros_like(far).index_copy(1, rows, gone))
         return values, base
 
-    def read(self, state: State, to: Flows, columns: LeafColumns, flow: Tensor) -> None:
-        """Hand the flow (R, B, n) of products on, as the flow of all their leaves."""
+    def read(self, state: State, to: Flows, columns: LeafColumns, begin: int, flow: Tensor) -> None:
+        """Hand the flow (R, B, n) of products from `begin` on, as the flow of all their leaves."""
         shaped = {name: self._by_product(value) for name, value in columns.parameters.items()}
-        to.leaves(state, self.family, self.columns.view(self.count, self.arity, 1), shaped, flow)
+        to.leaves(state, self.leaves, begin, self.columns.view(self.count, self.arity, 1), shaped, flow)
 
     def settle(self, state: State, row: Tensor, column: Tensor, sample: Tensor, trace: Trace) -> None:
         """Settle the leaves of chosen products (V,); parameters are gathered once for each distinct column."""
@@ -348,10 +348,10 @@ class LeavesLayer(Layer):
     def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         for span in self._ranges(state):
             part = flow[..., slice(*span)]
-            if to.gradients is not None:
-                self.product.gradient(self, state, to, span, part)
+            if to.hears_leaves:
+                self.product.read(state, to, self._columns(state, span), span[0], part)
             else:
-                self.product.read(state, to, self._columns(state, span), part)
+                self.product.gradient(self, state, to, span, part)
         self.product.forget(state)
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:

@@ -202,10 +202,10 @@ class MixtureLayer(Layer):
                     of_weights[..., begin:end] += share.of_weights()
                 below.append(share.below())
             joined = torch.cat(below, 1) if len(below) > 1 else below[0]
-            if gradients is not None:
-                self._gradient(state, to, (begin, end), parts, rows, joined)
+            if to.hears_leaves:
+                self.product.read(state, to, columns, begin, joined)
             else:
-                self.product.read(state, to, columns, joined)
+                self._gradient(state, to, (begin, end), parts, rows, joined)
         for part in parts:
             self.product.forget(part)
         if of_weights is not None and gradients is not None:
