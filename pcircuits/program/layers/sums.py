@@ -22,7 +22,7 @@ MANY = 64
 """So many visits of a layer are worth a look at whether they have their scores in common."""
 
 SHARE = 4
-"""A table of sums for all states takes at most this part of the bound on memory."""
+"""A table of sums for all states takes at most this part of the bound on memory, and of the rows at hand as many times."""
 
 SPREAD = 1e25
 """How far apart weights may be for a bound on the relative error of all outputs of a sum."""
@@ -180,10 +180,15 @@ class SumLayer(Layer):
         return Rows(made), sums
 
     def _by_states(self, state: State, rows: Rows, weights: Tensor) -> Rows | None:
-        """Sums over units that are looked up in a table are looked up themselves, where their table is small and kept."""
+        """Sums over units that are looked up in a table are looked up themselves, where their table is kept.
+
+        It is made where it is small, and has few more states than there are rows of data: then it costs little more.
+        """
         entry, size = rows.entry, rows.size
         numbers = self.count * size * self.width
         if entry is None or not state.prepared.kept or self.rescales or SHARE * numbers * 4 > state.memory:
+            return None
+        if size > SHARE * state.leaf.rows:
             return None
 
         def made() -> tuple[Tensor, Tensor]:
