@@ -81,8 +81,8 @@ def rebased(logs: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
 
 
 def log2(values: Tensor) -> Tensor:
-    """log2 with log2 0 = -inf, and a gradient of zero there."""
-    positive = values > 0
+    """log2 with log2 0 = -inf, and a gradient of zero there; NaN stays NaN."""
+    positive = ~(values <= 0)
     return torch.where(positive, torch.where(positive, values, 1.0).log2(), -torch.inf)
 
 

@@ -261,7 +261,7 @@ class SumLayer(Layer):
                 numbers, made = rows.block(begin, end), each(begin, end, part[begin - first : end - first])
                 if gradient is not None:
                     _count(gradient, begin, end, made, numbers)
-                out = torch.empty_like(numbers) if below is None else below[begin:end]
+                out = numbers.new_empty(numbers.shape) if below is None else below[begin:end]
                 _multiply(made, weights.transpose(-1, -2), begin, out)
                 out.mul_(numbers)
                 if below is None:
