@@ -8,8 +8,10 @@ from pcircuits._version import __version__
 from pcircuits.circuit import leaves as _leaves
 from pcircuits.circuit.algebra import concat, mixture
 from pcircuits.circuit.circuit import Circuit, Unit
+from pcircuits.circuit.latents import latents_of, with_latents
 from pcircuits.circuit.leaves import (
     Bernoulli,
+    Beta,
     Categorical,
     DiscretizedLogistic,
     DiscretizedNormal,
@@ -20,6 +22,7 @@ from pcircuits.circuit.leaves import (
     inputs,
 )
 from pcircuits.circuit.marginal import marginalize
+from pcircuits.circuit.materialise import materialise
 from pcircuits.circuit.normalise import normalise
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.circuit.verdict import Verdict, Witness
@@ -42,6 +45,8 @@ from pcircuits.queries.maximum import Completion
 
 __all__ = [
     "Bernoulli",
+    "Beta",
+    "Binomial",
     "Categorical",
     "Circuit",
     "CircuitError",
@@ -55,14 +60,22 @@ __all__ = [
     "EvidenceError",
     "Exponential",
     "FileFormatError",
+    "Gamma",
+    "Geometric",
+    "Histogram",
     "Indicator",
     "Input",
+    "Laplace",
+    "LogNormal",
     "MemoryBoundError",
     "Mix",
+    "MultivariateNormal",
+    "NegativeBinomial",
     "Normal",
     "Outer",
     "Parameter",
     "ParameterError",
+    "PiecewiseLinear",
     "Poisson",
     "Product",
     "PropertyError",
@@ -70,10 +83,13 @@ __all__ = [
     "ScopeError",
     "Source",
     "Sourced",
+    "StudentT",
     "Sum",
+    "Uniform",
     "Unit",
     "Units",
     "Verdict",
+    "VonMises",
     "Wiring",
     "Witness",
     "__version__",
@@ -82,8 +98,10 @@ __all__ = [
     "families",
     "fixed",
     "inputs",
+    "latents_of",
     "load",
     "marginalize",
+    "materialise",
     "mixture",
     "nonnegative",
     "normalise",
@@ -94,6 +112,7 @@ __all__ = [
     "structures",
     "to_networkx",
     "unit_interval",
+    "with_latents",
 ]
 
 globals().update({name: getattr(_leaves, name) for name in families.FAMILIES})

@@ -420,7 +420,7 @@ def as_numbers(value: object, name: str) -> Tensor:
         raise ParameterError(
             f"{name} is a tensor that requires a gradient, and a circuit copies the values it is given, so that training "
             "would not reach it: give x.detach() to copy the values, and let the compiled model train its own; or, for "
-            "the parameters of input units, a pcircuits.Sourced whose source is the module to be trained"
+            "parameters of input units and weights of sums, a pcircuits.Sourced whose source is the module to be trained"
         )
     if known is not None and not bool(known.all()):
         raise ParameterError(f"{name} has masked entries: every parameter needs a value")
@@ -432,17 +432,19 @@ def as_numbers(value: object, name: str) -> Tensor:
 class Source(Protocol):
     """A module that makes the parameters of units when asked for some of them.
 
-    The answer must not depend on how the columns are chunked, nor on the mode of the module (train or eval).
+    The answer must not depend on how the columns are chunked, nor on the mode of the module (train or eval), but on its
+    parameters and buffers alone: a model asks again when these have changed.
     """
 
     def parameters_for(self, columns: Tensor) -> dict[str, Tensor]:
-        """For columns (n,) int64: each parameter as (R, n, *event)."""
+        """For columns (n,) int64: each parameter as (R, n, *event); for sums with A inputs, `weights` or `log_weights`
+        (R, n, A)."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Sourced:
-    """The parameters of (R, K) units, made on demand by a source (an `nn.Module`)."""
+    """The parameters of (R, K) input units, or the weights of (R, K) sums, made on demand by a source (an `nn.Module`)."""
 
     source: nn.Module
     regions: int

@@ -5,8 +5,9 @@
 
 Each index draws a circuit (of all families, with sharing, depth, ties, zeros and extreme weights; or of a structure,
 with weights and leaves far apart), a way to compile it (dtype, rewrites, bound on memory), perhaps a trip through a file,
-training or normalisation, and rows of evidence. Then `log_prob`, conditionals, boxes, means, variances, posteriors,
-samples and completions are compared with the oracle: |error| <= 1e-9·max(1, |log p|) in float64, 1e-4 in float32. With
+training or normalisation, and rows of evidence. Then `log_prob`, conditionals, boxes, means, variances,
+covariances, tables, quantiles, posteriors, samples and completions are compared with the oracle: |error| <=
+1e-9·max(1, |log p|) in float64, 1e-4 in float32. With
 `--state`, the run is written down as it goes (whole, or not at all), and goes on from there when it is started again.
 """
 
@@ -147,7 +148,7 @@ def _queries(
     agreement.conditional(known, rest, root)
     agreement.mean(known, root)
     agreement.samples(known, 3, torch.Generator().manual_seed(choices.integer(0, 2**31)), root)
-    which = choices.integer(0, 4)
+    which = choices.integer(0, 7)
     if which == 0:
         agreement.box(rest, {}, known, root)
         agreement.box({}, rest, known, root)
@@ -155,6 +156,12 @@ def _queries(
         agreement.statistics(known, root)
     elif which == 2:
         agreement.posteriors(known, root, arrays=1)
+    elif which == 3:
+        agreement.covariance(known, root)
+    elif which == 4:
+        agreement.tables(known, root)
+    elif which == 5:
+        agreement.quantiles(known, (0.01, 0.3, 0.5, 0.98)[choices.integer(0, 3)], root)
     else:
         agreement.completion(known, root)
 

@@ -672,7 +672,75 @@ def renormalised_bound(patch: Patches) -> None:
     def normalised(made: Any, *rest: Any, **options: Any) -> Any:
         return Parameter.from_log(torch.log_softmax(made.log(), -1), simplex) if isinstance(made, Parameter) else made
 
-    patch(importlib.import_module("vq_sources.distil"), "_weights", after(normalised))
+    patch(importlib.import_module("vq_sources.distil"), "component_weights", after(normalised))
+
+
+@mutant("composed sums forget how probable their codes are", "tests/vq_compose/test_compose.py::test_it_is_the_sum_over_all_codes[1 roots-Normal()-eager]")  # fmt: skip  # noqa: E501
+def even_codes(patch: Patches) -> None:
+    def even(made: Parameter, *rest: Any) -> Parameter:
+        return Parameter(torch.full(made.shape, 1 / made.shape[-1], dtype=torch.float64), simplex)
+
+    patch(importlib.import_module("vq_sources.compose")._Codes, "_weights", after(even))
+
+
+@mutant("composed units take the patch of the position before theirs", "tests/vq_compose/test_compose.py::test_positions_may_have_other_numbers_of_codes_and_variables")  # fmt: skip  # noqa: E501
+def wrong_patches(patch: Patches) -> None:
+    def rolled(old: Any) -> Any:
+        def changed(self: Any, patches: Any, *rest: Any) -> None:
+            old(self, patches[[*range(1, patches.regions), 0]], *rest)
+
+        return changed
+
+    patch(importlib.import_module("vq_sources.compose")._Codes, "__init__", rolled)
+
+
+@mutant("a decoder that mixes positions is composed", "tests/vq_compose/test_compose.py::test_what_does_not_compose_says_why[mixing]")  # fmt: skip  # noqa: E501
+def believed_locality(patch: Patches) -> None:
+    patch(importlib.import_module("vq_sources.compose"), "_check_local", instead(lambda *rest: None))
+
+
+@mutant("the next code of a circuit does not depend on the codes before it", "tests/vq_priors/test_circuit_prior.py::test_it_conforms[1]")  # fmt: skip  # noqa: E501
+def prior_of_next_codes(patch: Patches) -> None:
+    prior = importlib.import_module("vq_sources.priors.circuit").CircuitPrior
+
+    def forgetful(old: Any) -> Any:
+        def changed(self: Any, prefix: torch.Tensor, label: Any) -> torch.Tensor:
+            return old(self, prefix * 0, label)
+
+        return changed
+
+    patch(prior, "_next_log_probs", forgetful)
+
+
+@mutant("the divergence of a Gaussian mixture's codes is that of each vector", "tests/vq_models/test_gmvq.py::test_its_parts_are_those_of_the_aggregated_posterior")  # fmt: skip  # noqa: E501
+def divergence_of_vectors(patch: Patches) -> None:
+    def changed(parts: Any, self: Any, vectors: torch.Tensor) -> Any:
+        return {**parts, "kl": parts["kl"] + parts["entropy"] - parts["conditional_entropy"]}
+
+    quantizers = importlib.import_module("vq_sources.quantizers.gaussian_mixture")
+    patch(quantizers.GaussianMixtureQuantizer, "parts", after(changed))
+
+
+@mutant("the noise of a Gaussian mixture does not grow with the distance", "tests/vq_models/test_gmvq.py::test_cold_samples_are_codes_by_their_probabilities_with_noise_about_their_means")  # fmt: skip  # noqa: E501
+def even_noise(patch: Patches) -> None:
+    quantizers = importlib.import_module("vq_sources.quantizers.gaussian_mixture")
+    patch(quantizers.torch, "cdist", after(lambda made, *rest, **options: torch.full_like(made, 1e3)))
+
+
+@mutant("fine-tuning weighs all codes alike", "tests/vq_tuning/test_finetune.py::test_with_all_codes_its_gradient_is_that_of_the_likelihood")  # fmt: skip  # noqa: E501
+def even_weights(patch: Patches) -> None:
+    def even(self: Any) -> torch.Tensor:
+        return torch.full((len(self.log_weights),), 1 / len(self.log_weights), dtype=torch.float64)
+
+    patch(importlib.import_module("vq_sources.finetune")._Tuned, "weights", instead(even))
+
+
+@mutant("calibration divides scales where it should multiply them", "tests/vq_tuning/test_calibrate.py::test_scales_that_are_too_small_are_found_out_and_everything_else_stays")  # fmt: skip  # noqa: E501
+def divided_scales(patch: Patches) -> None:
+    def inverted(old: Any) -> Any:
+        return lambda self, model, factors: old(self, model, 1 / factors)
+
+    patch(importlib.import_module("vq_sources.calibrate").CalibratedDecoder, "__init__", inverted)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ FLOORS = {
             "arguments",
             "evidence",
             "parameters",
+            "computed",
             "errors",
             "files",
             "devices",
@@ -23,13 +24,13 @@ FLOORS = {
         ["circuit"],
         ["program"],
         ["queries"],
-        ["structures", "learning", "io", "networkx", "testing"],
+        ["structures", "learning", "io", "networkx", "testing", "sklearn"],
     ],
     "vq_sources": [
         ["protocols", "codes", "errors", "plain_numbers"],
         ["models", "priors", "quantizers", "data"],
         ["selection"],
-        ["distil", "fitting", "metrics"],
+        ["distil", "compose", "calibrate", "finetune", "fitting", "metrics"],
         ["cli", "report", "testing"],
     ],
 }

@@ -16,15 +16,18 @@ import pcircuits as pc
 from pcircuits import rounding
 from pcircuits.errors import FileFormatError, ParameterError
 from pcircuits.families import AbstractFamily
+from pcircuits.scope import Variable
 from vq_sources.codes import CodeSet
 from vq_sources.errors import DataError, SelectionError
-from vq_sources.models.config import VQVAEConfig
+from vq_sources.models.config import GMVQConfig, GMVQDrawsConfig, PatchVQVAEConfig, VQVAEConfig
 from vq_sources.models.files import Architectures, config_from_dict, config_of
+from vq_sources.models.gmvq import GMVQ, GMVQDraws
+from vq_sources.models.patch_vqvae import PatchVQVAE
 from vq_sources.models.vqvae import VQVAE
-from vq_sources.protocols import VQDecoder, check_codes
+from vq_sources.protocols import LeafGroup, VQDecoder, check_codes, grid_of, leaf_groups, likelihood_by_group
 from vq_sources.quantizers.seeding import seeded
 
-__all__ = ["DecoderSource", "Weights", "distil", "load_circuit"]
+__all__ = ["DecoderSource", "Weights", "component_weights", "distil", "in_column_order", "leaf_units", "load_circuit"]
 
 Weights = Literal["uniform", "prior", "bound"]
 """How components are weighed: 1/N; p(z) renormalised on the set; or p(z) itself, a lower bound of the teacher."""
@@ -40,17 +43,23 @@ class DecoderSource(nn.Module):
 
     - `model`: a VQ model that is an `nn.Module`; a copy is kept, in evaluation mode.
     - `codes`: (N, P) int64; likewise.
+    - `group`: which of the model's families it makes parameters of, a number in `vq_sources.protocols.leaf_groups`.
 
     **Raises** `ParameterError` for a model that is no module or lacks what `VQDecoder` asks for, `DataError` for codes
     that do not fit it.
     """
 
-    architectures: ClassVar[Architectures] = {"VQVAE": (VQVAEConfig, VQVAE)}
+    architectures: ClassVar[Architectures] = {
+        "VQVAE": (VQVAEConfig, VQVAE),
+        "PatchVQVAE": (PatchVQVAEConfig, PatchVQVAE),
+        "GMVQ": (GMVQConfig, GMVQ),
+        "GMVQDraws": (GMVQDrawsConfig, GMVQDraws),
+    }
     families: ClassVar[tuple[type[AbstractFamily], ...]] = ()
     """Families of the user's that models from files may have."""
     codes: Tensor
 
-    def __init__(self, model: nn.Module, codes: Int64[Tensor, "N P"]) -> None:
+    def __init__(self, model: nn.Module, codes: Int64[Tensor, "N P"], group: int = 0) -> None:
         super().__init__()
         if not isinstance(model, nn.Module) or not isinstance(model, VQDecoder):
             raise ParameterError(
@@ -62,20 +71,23 @@ class DecoderSource(nn.Module):
         self.is_alone = callable(alone)
         self.model: nn.Module = copy.deepcopy(alone() if callable(alone) else model).eval()
         self.register_buffer("codes", codes.clone())
+        self.group = group
 
     def parameters_for(self, columns: Int64[Tensor, " n"]) -> dict[str, Tensor]:
-        """The parameters of every pixel under the chosen codes, each (D, n)."""
+        """The parameters of every variable of the group under the chosen codes, each (D, n, *event)."""
         assert isinstance(self.model, VQDecoder)
-        return {name: value.T for name, value in self.model.likelihood(self.codes[columns]).items()}
+        made = likelihood_by_group(self.model, self.codes[columns])[self.group]
+        return {name: value.transpose(0, 1) for name, value in made.items()}
 
     def to_config(self) -> dict[str, Any]:
         """What `from_config` needs: the model's architecture, and how many codes there are."""
         assert isinstance(self.model, VQDecoder)
         return {
             "architecture": type(self.model).__name__,
-            "config": config_of(self.model, types=(type(self.model.family),)),
+            "config": config_of(self.model, types=[type(group.family) for group in leaf_groups(self.model)]),
             "codes": list(self.codes.shape),
             "decoder_alone": self.is_alone,
+            "group": self.group,
         }
 
     @classmethod
@@ -91,7 +103,7 @@ class DecoderSource(nn.Module):
         config_class, build = cls.architectures[name]
         with seeded(torch.Generator().manual_seed(0)):
             model = build(config_from_dict(config_class, config["config"], cls.families))
-        source = cls(model, torch.zeros(tuple(config["codes"]), dtype=torch.int64))
+        source = cls(model, torch.zeros(tuple(config["codes"]), dtype=torch.int64), config.get("group", 0))
         if not config.get("decoder_alone", False):  # older files hold the encoder too
             source.model, source.is_alone = model.eval(), False
         return source
@@ -137,25 +149,53 @@ def distil(
     >>> circuit.root.shape, len(circuit.variables), bool(circuit.check().normalised)  # all 16 codes: the teacher itself
     ((1, 1), 64, True)
     """
-    if codes.grid != tuple(source.grid):
-        raise DataError(f"the codes are of a grid {codes.grid}, and the source's is {tuple(source.grid)}")
+    if codes.grid != grid_of(source):
+        raise DataError(f"the codes are of a grid {codes.grid}, and the source's is {grid_of(source)}")
     check_codes(codes.codes, source.cardinalities)
-    height, width = source.data_shape
-    variables = range(height * width)
-    if eager:
-        with torch.no_grad():
-            made = {name: value.T for name, value in source.likelihood(codes.codes).items()}
-        pixels = pc.inputs(source.family, variables, {name: value.contiguous().cpu() for name, value in made.items()})
-    else:
-        if not isinstance(source, nn.Module):
-            raise ParameterError("a source without weights of its own cannot be kept: distil with eager=True")
-        pixels = pc.inputs(
-            source.family, variables, pc.Sourced(DecoderSource(source, codes.codes), len(variables), len(codes))
-        )
-    return pc.Circuit(pixels.prod().sum(_weights(codes, weights, classes)), variables=list(variables))
+    units, labels = leaf_units(source, codes.codes, eager, "distil")
+    return pc.Circuit(units.prod().sum(component_weights(codes, weights, classes)), variables=labels)
 
 
-def _weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence[int]) -> pc.Parameter:
+def leaf_units(
+    source: VQDecoder, codes: Int64[Tensor, "N P"], eager: bool, asked: str
+) -> tuple[pc.Units, list[Variable]]:
+    """Input units (D, N) of every variable under every code, in the order of the columns, and the variables' labels.
+
+    A source that has several families is kept once for each of them.
+
+    **Arguments**
+
+    - `eager`: whether to keep the parameters, or the decoder as their source.
+    - `asked`: the function that asks, for its error.
+    """
+    groups = leaf_groups(source)
+    if not eager and not isinstance(source, nn.Module):
+        raise ParameterError(f"a source without weights of its own cannot be kept: {asked} with eager=True")
+    arrays: list[pc.Units] = []
+    for number, group in enumerate(groups):
+        parameters: dict[str, Tensor] | pc.Sourced
+        if eager:
+            with torch.no_grad():
+                made = likelihood_by_group(source, codes)[number]
+                parameters = {name: value.transpose(0, 1).contiguous().cpu() for name, value in made.items()}
+        else:
+            assert isinstance(source, nn.Module)
+            parameters = pc.Sourced(DecoderSource(source, codes, number), len(group.labels), len(codes))
+        arrays.append(pc.inputs(group.family, group.labels, parameters))
+    return in_column_order(groups, arrays)
+
+
+def in_column_order(groups: Sequence[LeafGroup], arrays: Sequence[pc.Units]) -> tuple[pc.Units, list[Variable]]:
+    """The units of each group as one array (D, N), a region for each column of the data, and the variables' labels."""
+    if len(arrays) == 1:
+        return arrays[0], list(groups[0].labels)
+    columns = [column for group in groups for column in group.columns]
+    order = sorted(range(len(columns)), key=columns.__getitem__)
+    labels = [label for group in groups for label in group.labels]
+    return pc.concat(arrays, axis="regions")[order], [labels[i] for i in order]
+
+
+def component_weights(codes: CodeSet, weights: Weights | Tensor, classes: bool | Sequence[int] = False) -> pc.Parameter:
     """The weights of the sum, (N,) or (C, N)."""
     if isinstance(weights, Tensor):
         if not isinstance(classes, bool):

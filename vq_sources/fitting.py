@@ -14,7 +14,7 @@ from pcircuits import learning
 from pcircuits.learning import EpochRecord, FitSettings, History
 from vq_sources.data import Dataset, EncodedDataset, EncodedSplit, Split
 from vq_sources.errors import DataError
-from vq_sources.protocols import VQSource
+from vq_sources.protocols import VQSource, grid_of
 
 __all__ = ["encode", "fit"]
 
@@ -83,7 +83,7 @@ def encode(model: VQSource, data: Dataset, *, batch_size: int = 256) -> EncodedD
 
         return EncodedDataset(
             name=data.name,
-            grid=model.grid,
+            grid=grid_of(model),
             cardinalities=model.cardinalities,
             num_classes=data.num_classes,
             train=encoded(data.train),

@@ -2,28 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from pcircuits.arguments import whole_number
+from pcircuits.errors import ParameterError
 from pcircuits.families.interface import AbstractUnivariate
+from pcircuits.scope import Variable
 from vq_sources.errors import ConfigError, DataError
 
-__all__ = ["VQDecoder", "VQSource", "check_codes", "check_images", "check_integers", "check_labels", "check_tensor"]
+__all__ = [
+    "ImageVQDecoder",
+    "LeafGroup",
+    "LocalVQDecoder",
+    "VQDecoder",
+    "VQSource",
+    "check_codes",
+    "check_images",
+    "check_integers",
+    "check_labels",
+    "check_tensor",
+    "grid_of",
+    "leaf_groups",
+    "likelihood_by_group",
+]
 
 
 @runtime_checkable
 class VQDecoder(Protocol):
-    """p(x | z) of images of D = H·W pixels given P = h·w discrete latents z: what a circuit is distilled from.
+    """p(x | z) of D variables given P discrete latents z: what a circuit is distilled from.
 
-    p(x | z) = Π_v family(x_v; likelihood(z)_v).
+    p(x | z) = Π_v family_v(x_v; likelihood(z)_v).
 
-    Codes and pixels are row-major. Values are in units where the pixel range is [0, 1]: a density (`family.base ==
-    "lebesgue"`) is over x = (pixel + u) / levels with u in [0, 1); a mass over integers ("counting") is of the pixel
-    itself, with loc and scale of the bin [v, v + 1) / levels.
+    Which variables there are is said in one of two ways. A source of tables, series or anything else has `variables`, a
+    mapping from each label to its family, in the order of the data's columns. A source of images is an `ImageVQDecoder`, and
+    has `family` and `data_shape` instead. `leaf_groups` reads both.
+
+    Where all variables have one family, `likelihood` returns its parameters by name, each (N, D, *event). Where there are
+    several, it returns such a mapping for each family, by the family, over that family's variables in their order.
+
+    A source may have a `grid`, (h, w), where its codes have a place in one, row-major; without it they are a sequence. Two
+    grids, or several codes for one position, are one sequence too.
 
     Laws: `likelihood` does not depend on the mode (train or eval) nor, beyond rounding, on how codes are chunked; it is
     differentiable in the source's weights.
@@ -34,13 +58,36 @@ class VQDecoder(Protocol):
     """
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """(h, w), the shape of the codes."""
-        ...
-
-    @property
     def cardinalities(self) -> tuple[int, ...]:
         """The number of codes at each of the P positions."""
+        ...
+
+    def likelihood(self, codes: Integer[Tensor, "N P"]) -> Mapping[Any, Any]:
+        """The parameters of every variable given codes: of one family by name, of several by family and name."""
+        ...
+
+
+@runtime_checkable
+class VQSource(VQDecoder, Protocol):
+    """A vector-quantised model: a decoder p(x | z), and the codes z of data."""
+
+    def encode(self, x: Any, /) -> Int64[Tensor, "B P"]:
+        """The codes of rows of data, or of images, int64."""
+        ...
+
+
+@runtime_checkable
+class ImageVQDecoder(VQDecoder, Protocol):
+    """p(x | z) of images of D = H·W pixels: the adapter of images to `VQDecoder`.
+
+    Codes and pixels are row-major, and the variables are the pixels 0..D−1. Values are in units where the pixel range is
+    [0, 1]: a density (`family.base == "lebesgue"`) is over x = (pixel + u) / levels with u in [0, 1); a mass over integers
+    ("counting") is of the pixel itself, with loc and scale of the bin [v, v + 1) / levels.
+    """
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(h, w), the shape of the codes."""
         ...
 
     @property
@@ -58,18 +105,71 @@ class VQDecoder(Protocol):
         """L: pixels are integers 0..L−1."""
         ...
 
-    def likelihood(self, codes: Integer[Tensor, "N P"]) -> dict[str, Float[Tensor, "N D"]]:
-        """The family's parameters of every pixel given codes."""
-        ...
-
 
 @runtime_checkable
-class VQSource(VQDecoder, Protocol):
-    """A vector-quantised model: a decoder p(x | z), and the codes z of images."""
+class LocalVQDecoder(VQDecoder, Protocol):
+    """A decoder in which each code decides a patch of the variables, and no code has a say in the patch of another.
 
-    def encode(self, images: Integer[Tensor, "B H W"]) -> Int64[Tensor, "B P"]:
-        """The codes of images, int64."""
+    p(x | z) = Π_i p(x_i | z_i), x_i the variables of position i: what `vq_sources.compose` needs. It checks that this is
+    so, on a few codes.
+    """
+
+    @property
+    def patches(self) -> tuple[tuple[int, ...], ...]:
+        """For each of the P positions the columns, 0..D−1, of its variables; every column is in one patch."""
         ...
+
+
+@dataclass(frozen=True)
+class LeafGroup:
+    """The variables of one family: their labels, and their columns in the data."""
+
+    family: AbstractUnivariate
+    labels: tuple[Variable, ...]
+    columns: tuple[int, ...]
+
+
+def leaf_groups(source: VQDecoder) -> list[LeafGroup]:
+    """The variables of a source by family, in the order in which the families first appear.
+
+    **Raises** `ParameterError` for a source that says neither `variables` nor `family` and `data_shape`.
+
+    >>> from pcircuits.families import Bernoulli, Normal
+    >>> class Table:
+    ...     variables = {"age": Normal(), "ill": Bernoulli(), "weight": Normal()}
+    ...     cardinalities = (2,)
+    ...     def likelihood(self, codes): ...
+    >>> [(group.family.name, group.labels, group.columns) for group in leaf_groups(Table())]
+    [('Normal', ('age', 'weight'), (0, 2)), ('Bernoulli', ('ill',), (1,))]
+    """
+    variables: Mapping[Variable, AbstractUnivariate] | None = getattr(source, "variables", None)
+    if variables is None:
+        if not hasattr(source, "family") or not hasattr(source, "data_shape"):
+            raise ParameterError(
+                f"{type(source).__name__} does not say what its variables are: give it `variables`, a mapping from labels to "
+                "families, or, for images, `family` and `data_shape` (see vq_sources.protocols.VQDecoder)"
+            )
+        pixels = tuple(range(source.data_shape[0] * source.data_shape[1]))
+        return [LeafGroup(source.family, pixels, pixels)]
+    found: dict[AbstractUnivariate, list[tuple[int, Variable]]] = {}
+    for column, (label, family) in enumerate(variables.items()):
+        found.setdefault(family, []).append((column, label))
+    return [
+        LeafGroup(family, tuple(label for _, label in of_family), tuple(column for column, _ in of_family))
+        for family, of_family in found.items()
+    ]
+
+
+def likelihood_by_group(source: VQDecoder, codes: Integer[Tensor, "N P"]) -> list[Mapping[str, Tensor]]:
+    """What `likelihood` gives for each of `leaf_groups`, each parameter (N, D of the group, *event)."""
+    groups, made = leaf_groups(source), source.likelihood(codes)
+    return [made] if len(groups) == 1 and groups[0].family not in made else [made[group.family] for group in groups]
+
+
+def grid_of(source: VQDecoder) -> tuple[int, int]:
+    """The shape of a source's codes: its grid, or (1, P) for a sequence."""
+    grid: tuple[int, int] = getattr(source, "grid", (1, len(source.cardinalities)))
+    return tuple(grid)  # type: ignore[return-value]
 
 
 def check_tensor(values: object, name: str) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pcircuits.circuit.units import Index, Mix, Outer, Product, Sum, Units, Wiring
 from pcircuits.errors import CircuitError, ParameterError
-from pcircuits.parameters import Parameter, as_parameter, nonnegative, simplex
+from pcircuits.parameters import Parameter, Sourced, as_parameter, nonnegative, simplex
 
 __all__ = ["Combination", "add", "as_units", "concat", "mixture", "multiply", "select"]
 
@@ -207,7 +207,7 @@ def mixture(weights: object, units: Units | Combination | Sequence[Units | Combi
     >>> mixture([0.5, 0.5], [Bernoulli("a", 0.1), Bernoulli("a", 0.9)])
     Mix(1, 1)
     """
-    parameter = as_parameter(weights, simplex, "the weights of a mixture")
+    parameter = weights if isinstance(weights, Sourced) else as_parameter(weights, simplex, "the weights of a mixture")
     if isinstance(units, Units | Combination):
         return Sum(as_units(units), parameter)
     return Mix(tuple(as_units(u) for u in units), parameter)

@@ -18,7 +18,7 @@ from pcircuits.circuit.units import AbstractProduct, AbstractSum, Input, Unit, U
 from pcircuits.devices import available_device
 from pcircuits.errors import CircuitError, ScopeError
 from pcircuits.memory import collector_paused
-from pcircuits.parameters import Parameter
+from pcircuits.parameters import Parameter, Sourced
 from pcircuits.scope import OPEN_ENDED, REAL, Variable, as_variables, columns, order
 
 if TYPE_CHECKING:
@@ -229,6 +229,11 @@ class Circuit:
                     seen.add(id(parameter))
                     yield parameter
 
+    def sourced(self) -> Iterator[Sourced]:
+        """What sources make for the arrays, in topological order."""
+        for array in self.arrays:
+            yield from array.held_sourced()
+
     def check(self) -> Properties:
         """The circuit's properties, each a `Verdict` with a witness where it does not hold; computed when asked for."""
         return self._properties
@@ -271,7 +276,7 @@ class Circuit:
         - `dtype`: of parameters, inputs and results; by default torch's default dtype.
         - `device`: where parameters live; by default torch's default device.
         - `memory`: a bound in bytes on what is live in a pass beside parameters and results; by default 512 MiB.
-        - `rewrites`: which rewrites to apply, among "fold", "fuse", "layout", "chunk"; by default all of them.
+        - `rewrites`: which rewrites to apply, among "fold", "fuse", "chain", "layout", "chunk"; by default all of them.
 
         **Raises** `PropertyError` unless the circuit is smooth, decomposable and homogeneous, with the witness;
         `CircuitError` for a device that is not there, and other options that do not exist.

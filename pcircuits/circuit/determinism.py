@@ -40,6 +40,7 @@ class Determinism:
         self._doubt: Witness | None = None
         self._counterexample: Witness | None = None
         self._regions: dict[int, Mask] = {}
+        self._deciding: dict[int, list[frozenset[int] | None]] = {}
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -54,6 +55,16 @@ class Determinism:
         """For each array of sums (by id) its regions all of whose units are deterministic."""
         self._look(lambda: False)
         return self._regions
+
+    @property
+    def deciding(self) -> dict[int, list[frozenset[int] | None]]:
+        """For each array of sums (by id) and region, the columns each of which tells the inputs of its units apart.
+
+        The value of such a column leaves one input positive at most. None stands for all columns, where units have a
+        single input.
+        """
+        self._look(lambda: False)
+        return self._deciding
 
     @collector_paused()
     def _look(self, enough: Callable[[], bool]) -> None:
@@ -83,6 +94,7 @@ class Determinism:
         positive = (log_weights(array.weights) > -torch.inf).numpy()
         used = self._circuit.used(array).tolist()
         flags = [True] * array.regions
+        deciding: list[frozenset[int] | None] = [None] * array.regions
         out = []
         for region in range(array.regions):
             if not used[region]:
@@ -98,10 +110,12 @@ class Determinism:
                     alive = mask.nonzero()[0]
                     inputs = array.input_supports(children, region, k, alive)
                     flags[region] &= self._disjoint(array, region, k, alive, inputs)
+                    deciding[region] = _common(deciding[region], inputs)
                     known[key] = union(inputs)
                 units.append(known[key])
             out.append(side_by_side(units))
         self._regions[id(array)] = np.array(flags)
+        self._deciding[id(array)] = deciding
         return out
 
     def _disjoint(self, array: Units, region: int, k: int, alive: Index, inputs: Support) -> bool:
@@ -115,6 +129,14 @@ class Determinism:
             reason = "the supports of its inputs {} and {} may overlap".format(*alive[list(doubtful)])
             self._doubt = Witness(f"{array!r}, region {region}, unit {k}", reason)
         return not (certain or doubtful)
+
+
+def _common(before: frozenset[int] | None, inputs: Support) -> frozenset[int] | None:
+    """Of columns, those in which these inputs, too, have no state in common; None stands for all columns."""
+    if inputs.width < 2:
+        return before
+    apart = frozenset(column for column, mask in inputs.masks.items() if mask.sum(0).max() <= 1)
+    return apart if before is None else before & apart
 
 
 def _overlapping(inputs: Support) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import Parameter as Argument
 from inspect import Signature
 from typing import Any, Protocol, cast
@@ -16,7 +16,7 @@ from pcircuits.circuit.units import Input
 from pcircuits.errors import ParameterError
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced, as_numbers, as_parameter
-from pcircuits.scope import as_variables
+from pcircuits.scope import Variable, as_variables
 
 __all__ = ["Constructor", "constructor", "inputs", *families.FAMILIES]
 
@@ -24,11 +24,11 @@ KIND = Argument.POSITIONAL_OR_KEYWORD
 
 
 def inputs(family: AbstractFamily, variables: object, parameters: Mapping[str, object] | Sourced) -> Input:
-    """Input units of any univariate family, with parameters as numbers, arrays, `Parameter`s, or from a source.
+    """Input units of any family, with parameters as numbers, arrays, `Parameter`s, or from a source.
 
     **Arguments**
 
-    - `variables`: one label, or R of them.
+    - `variables`: one label, or R of them; for a family over several variables a tuple of labels, or R such tuples.
     - `parameters`: for each name a number (with its event), an (R, K, *event) array (sizes 1 broadcast), or, for one
       variable, (K, *event). A 1-D array over several variables could mean two things, and raises.
 
@@ -38,15 +38,21 @@ def inputs(family: AbstractFamily, variables: object, parameters: Mapping[str, o
     >>> inputs(families.Normal(), ["a", "b"], {"loc": [[0.0, 1.0, 2.0]], "scale": 1.0})
     Input(2, 3)
     """
-    labels = as_variables(variables)
-    scopes = tuple((label,) for label in labels)
+    scopes = _groups(variables) if family.size > 1 else tuple((label,) for label in as_variables(variables))
     if isinstance(parameters, Sourced):
         return Input(family, scopes, parameters)
-    values = {name: _shaped(name, value, len(labels), family) for name, value in parameters.items()}
+    values = {name: _shaped(name, value, len(scopes), family) for name, value in parameters.items()}
     widths = [v.shape[1] for name, v in values.items() if len(v.shape) == 2 + family.parameters[name].event_ndim]
     width = max(widths, default=1)
-    made = {name: _expanded(name, value, (len(labels), width), family) for name, value in values.items()}
+    made = {name: _expanded(name, value, (len(scopes), width), family) for name, value in values.items()}
     return Input(family, scopes, made)
+
+
+def _groups(variables: object) -> tuple[tuple[Variable, ...], ...]:
+    """The labels of each region: one group of labels, or several."""
+    if isinstance(variables, Sequence) and variables and all(isinstance(v, tuple | list) for v in variables):
+        return tuple(as_variables(group) for group in variables)
+    return (as_variables(variables),)
 
 
 def _numbers(name: str, value: object) -> Tensor | Parameter:
@@ -137,10 +143,23 @@ globals().update({name: constructor(family) for name, family in families.FAMILIE
 
 # Every family of the library has its constructor here, by its name. These lines tell type checkers of them.
 Bernoulli: Constructor
+Beta: Constructor
+Binomial: Constructor
 Categorical: Constructor
 DiscretizedLogistic: Constructor
 DiscretizedNormal: Constructor
 Exponential: Constructor
+Gamma: Constructor
+Geometric: Constructor
+Histogram: Constructor
 Indicator: Constructor
+Laplace: Constructor
+LogNormal: Constructor
+MultivariateNormal: Constructor
+NegativeBinomial: Constructor
 Normal: Constructor
+PiecewiseLinear: Constructor
 Poisson: Constructor
+StudentT: Constructor
+Uniform: Constructor
+VonMises: Constructor

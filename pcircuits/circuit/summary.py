@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pcircuits.circuit.circuit import Circuit, fold
-from pcircuits.circuit.units import Input
+from pcircuits.circuit.units import AbstractSum, Input, Units
 from pcircuits.parameters import Source, Sourced
 
 __all__ = ["Summary", "summarise"]
@@ -60,17 +60,19 @@ def summarise(circuit: Circuit) -> Summary:
         products=count("product"),
         edges=sum(a.num_edges() for a in circuit.arrays),
         parameters=sum(p.value.numel() for p in circuit.parameters()),
-        sourced_parameters=sum(_sourced(a) for a in circuit.inputs),
+        sourced_parameters=sum(_sourced(a) for a in circuit.arrays if a.held_sourced()),
         depth=depths[id(circuit.root)],
         largest=largest.regions * largest.width,
         largest_array=repr(largest),
     )
 
 
-def _sourced(array: Input) -> int:
+def _sourced(array: Units) -> int:
     """How many numbers a source makes for an array: for each unit its parameters, with all numbers of their events."""
-    if not isinstance(array.parameters, Sourced):
-        return 0
+    if isinstance(array, AbstractSum):
+        return array.weights.shape.numel()
+    assert isinstance(array, Input)
+    assert isinstance(array.parameters, Sourced)
     specs = array.family.parameters
     if all(spec.event_ndim == 0 for spec in specs.values()):
         return array.regions * array.width * len(specs)

@@ -14,6 +14,7 @@ from pcircuits.errors import CircuitError
 __all__ = ["ElementwiseFunction", "defined", "elementwise", "integrate"]
 
 ElementwiseFunction = Callable[[Tensor], Tensor]
+Standard = Callable[[Tensor, Tensor], Tensor]
 TOLERANCE = 1e-9
 """How far the two rules of a panel may differ, in shares of E|f|: in float64, whatever the model's dtype."""
 SHARE = TOLERANCE / 64
@@ -121,10 +122,11 @@ def integrate(
     f: ElementwiseFunction,
     loc: Tensor,
     scale: Tensor,
-    log_standard: ElementwiseFunction,
+    log_standard: Standard,
     core: Sequence[float],
     outer: Sequence[Sequence[float]] = (),
     log_density: Callable[[Tensor, Tensor], Tensor] | None = None,
+    warp: Standard | None = None,
 ) -> Tensor:
     """∫ p(z) f(loc + scale z) dz for each of n units, (n,) in float64.
 
@@ -135,24 +137,27 @@ def integrate(
     **Arguments**
 
     - `loc`, `scale`: (n,).
-    - `log_standard`: log p(z) of the standard density.
+    - `log_standard`: log p(z) of the standard density, of points (m, 17) and of the units (m,) that they belong to.
     - `core`: the edges of the first panels.
     - `outer`: edges beyond either end of the core, looked at only where f grows so fast that the ends of the core matter.
     - `log_density`: log p(x) of the units (m,) at points (m, 17), where gradients are wanted. The gradient is
       E[f ∂ log p], which asks nothing of f: neither that torch can differentiate it, nor that it has no jumps.
+    - `warp`: a map of loc + scale z, and of units, to what f is given, such as an exponential for positive variables.
 
     **Raises** `CircuitError` where f is not finite, where it is too rough, and where it grows too fast.
 
     >>> zero, one = torch.zeros(1).double(), torch.ones(1).double()
     >>> edges = [float(z) for z in range(-12, 13)]
-    >>> round(integrate(lambda x: x**2, zero, one, lambda z: -0.5 * z**2 - 0.9189385332046727, edges).item(), 12)
+    >>> round(integrate(lambda x: x**2, zero, one, lambda z, unit: -0.5 * z**2 - 0.9189385332046727, edges).item(), 12)
     1.0
     """
     blocks = []
     for start in range(0, len(loc), BLOCK):
         of = slice(start, start + BLOCK)
         inside = None if log_density is None else _shifted(log_density, start)
-        blocks.append(_Integral(f, loc[of].detach(), scale[of].detach(), log_standard, inside).over(core, outer))
+        standard = _shifted(log_standard, start)
+        warped = None if warp is None else _shifted(warp, start)
+        blocks.append(_Integral(f, loc[of].detach(), scale[of].detach(), standard, inside, warped).over(core, outer))
     return torch.cat(blocks) if blocks else loc.new_zeros(0)
 
 
@@ -186,10 +191,11 @@ class _Integral:
         f: ElementwiseFunction,
         loc: Tensor,
         scale: Tensor,
-        log_standard: ElementwiseFunction,
+        log_standard: Standard,
         log_density: Callable[[Tensor, Tensor], Tensor] | None,
+        warp: Standard | None,
     ) -> None:
-        self.f, self.loc, self.scale = f, loc, scale
+        self.f, self.loc, self.scale, self.warp = f, loc, scale, warp
         self.log_standard, self.log_density = log_standard, log_density
         self.total, self.size = torch.zeros_like(loc), torch.zeros_like(loc)
         self.panels = torch.zeros_like(loc, dtype=torch.int64)
@@ -247,7 +253,8 @@ class _Integral:
         half = 0.5 * (panels.upper - panels.lower).unsqueeze(-1)
         z = panels.lower.unsqueeze(-1) + half * (1 + self.nodes)
         x = self.loc[panels.unit].unsqueeze(-1) + self.scale[panels.unit].unsqueeze(-1) * z
-        return x, half * self.log_standard(z).exp()
+        x = x if self.warp is None else self.warp(x, panels.unit)
+        return x, half * self.log_standard(z, panels.unit).exp()
 
     def _sums(self, panels: _Panels) -> tuple[Tensor, Tensor, Tensor]:
         """The integral of each panel, its error, and the integral of the absolute value, (m,)."""

@@ -120,7 +120,7 @@ class Exponential(AbstractExponentialFamily):
             def log_density(x: Tensor, unit: Tensor) -> Tensor:
                 return self.log_density(x, {"rate": rate[unit].unsqueeze(-1)})
 
-        value = integrate(f, torch.zeros_like(rate), 1 / rate, torch.neg, CORE, OUTER, log_density)
+        value = integrate(f, torch.zeros_like(rate), 1 / rate, lambda z, _: -z, CORE, OUTER, log_density)
         return value.reshape(parameters["rate"].shape).to(parameters["rate"].dtype)
 
     def sufficient_statistics(self, x: Tensor, centre: Tensor) -> list[Tensor]:

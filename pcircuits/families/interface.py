@@ -251,6 +251,14 @@ class AbstractFamily(ABC):
     def variance(self, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         """Var[X_v | x_observed] for each variable, (..., size); zero for observed ones. Not a difference of moments."""
 
+    def covariance(self, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
+        """Cov[X_v, X_w | x_observed] within a unit, (..., size, size); zero in rows and columns of observed variables."""
+        if self.size == 1:
+            return self.variance(x, observed, parameters).unsqueeze(-1)
+        raise ParameterError(
+            f"{self.name} says no covariance of its {self.size} variables: write its method `covariance`"
+        )
+
 
 class AbstractUnivariate(AbstractFamily):
     """A family over one variable: what is observed is fixed, what is not is integrated out; members write the rest.
@@ -285,6 +293,10 @@ class AbstractUnivariate(AbstractFamily):
     @abstractmethod
     def central_second_moment(self, parameters: Parameters) -> Tensor:
         """Var[X], (...), computed without cancellation."""
+
+    def edges(self, parameters: Parameters) -> Tensor | None:
+        """Where a density has jumps or kinks, (..., J) in ascending order; None where it is smooth on its support."""
+        return None
 
     @abstractmethod
     def integral(self, f: Callable[[Tensor], Tensor], parameters: Parameters) -> Tensor:

@@ -190,5 +190,5 @@ class Normal(AbstractExponentialFamily):
         return mean
 
 
-def _log_standard(z: Tensor) -> Tensor:
+def _log_standard(z: Tensor, unit: Tensor) -> Tensor:
     return -0.5 * z**2 - HALF_LOG_TWO_PI

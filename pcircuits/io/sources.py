@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pcircuits.circuit.selected_regions import SelectedRegions
 from pcircuits.errors import FileFormatError
-from pcircuits.io.types import Types
+from pcircuits.io.types import Types, source_name
 
 __all__ = ["SavableSource", "SourceReader", "SourceWriter"]
 
@@ -56,6 +56,7 @@ class SourceWriter:
         self.entries: list[dict[str, Any]] = []
         self.tensors: dict[str, Tensor] = {}
         self._numbers: dict[int, int] = {}
+        self._names: dict[int, tuple[nn.Parameter, str]] = {}
 
     def number(self, source: nn.Module) -> int:
         """The number of a source in `entries`; one module has one number."""
@@ -72,7 +73,7 @@ class SourceWriter:
         return {"of": whole, "regions": name}
 
     def _entry(self, source: nn.Module) -> dict[str, Any]:
-        name = type(source).__qualname__
+        name = source_name(source)
         if not isinstance(source, SavableSource):
             raise FileFormatError(
                 f"the source {name} cannot be saved: give it to_config() -> dict and the classmethod "
@@ -84,6 +85,11 @@ class SourceWriter:
                 raise FileFormatError(f"the source {name} has {key!r} in its state_dict, which is not a tensor")
             state[key] = f"source.{len(self.entries)}.{key}"
             self.tensors[state[key]] = value
+        for key, parameter in source.named_parameters(remove_duplicate=False):
+            _, first = self._names.setdefault(id(parameter), (parameter, state.get(key, "")))
+            if key in state and first != state[key]:  # sources that share a module have its parameters once
+                del self.tensors[state[key]]
+                state[key] = first
         return {
             "type": name,
             "config": source.to_config(),
@@ -102,6 +108,7 @@ class SourceReader:
         self._tensors = tensors
         self._types = types
         self.sources: list[nn.Module] = []
+        self._shared: dict[str, nn.Parameter] = {}
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
                 raise FileFormatError(f"the structure is malformed at source {number}")
@@ -128,12 +135,20 @@ class SourceReader:
             _load_state(module, state)
             for key, parameter in module.named_parameters():
                 parameter.requires_grad_(key not in frozen)
+            self._share(module, names)
         except Exception as error:
             raise FileFormatError(
                 f"the source {entry['type']} could not be rebuilt from its config {config}: {error}; "
                 "the class in `types` may be of another version than the one that was saved"
             ) from error
         return module.train(training is True)
+
+    def _share(self, module: nn.Module, names: Mapping[str, str]) -> None:
+        """Let sources that shared parameters share them again."""
+        for key, parameter in list(module.named_parameters(remove_duplicate=False)):
+            if key in names and (known := self._shared.setdefault(names[key], parameter)) is not parameter:
+                *path, last = key.split(".")
+                setattr(module.get_submodule(".".join(path)), last, known)
 
     def _tensor(self, name: Any, number: int) -> Tensor:
         if not isinstance(name, str) or name not in self._tensors:

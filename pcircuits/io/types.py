@@ -12,7 +12,7 @@ from pcircuits.errors import CircuitError, FileFormatError
 from pcircuits.families import FAMILIES
 from pcircuits.families.interface import AbstractFamily
 
-__all__ = ["Types", "family_entry"]
+__all__ = ["Types", "family_entry", "family_of", "source_name"]
 
 OWN = "pcircuits."
 
@@ -31,6 +31,23 @@ def family_entry(family: AbstractFamily) -> dict[str, Any]:
                 f"the family {name} cannot be saved: its field {field} is {value!r}, not a number, a string or a tuple of them"
             )
     return {"type": name, "fields": fields, "parameters": list(family.parameters)}
+
+
+def family_of(entry: Any) -> AbstractFamily:
+    """A family of the library, from the JSON that `family_entry` made of it."""
+    return Types(()).family(entry)[0]
+
+
+def source_name(source: nn.Module) -> str:
+    """What a file calls the class of a source: the library's own are known wherever they are read."""
+    name = type(source).__qualname__
+    return OWN + name if _own_sources().get(name) is type(source) else name
+
+
+def _own_sources() -> dict[str, type[nn.Module]]:
+    from pcircuits.structures.sources import SOURCES  # structures import families' entries from here
+
+    return {cls.__qualname__: cls for cls in SOURCES}
 
 
 def _plain(value: Any) -> bool:
@@ -82,6 +99,8 @@ class Types:
 
     def source(self, name: Any) -> type[Any]:
         """A class of sources by its name."""
+        if isinstance(name, str) and name.startswith(OWN) and name.removeprefix(OWN) in (own := _own_sources()):
+            return own[name.removeprefix(OWN)]
         return self._named(name, nn.Module, "source")
 
     def _named(self, name: Any, kind: type, what: str) -> type[Any]:

@@ -64,6 +64,8 @@ def _log_shares(store: Store, counts: Tensor, pseudocount: float) -> Tensor:
 def _write(groups: UnitGroups, name: str, value: Tensor) -> None:
     """Let the groups have these values of a parameter, (G, *event), where it is trained."""
     stores, entries = groups.stores[name], groups.entries[name]
+    if entries.ndim > 1:  # vectors of numbers that are free of each other
+        entries, value = entries.flatten(), value.flatten()
     begin = 0
     for store in stores:
         here = (entries >= begin) & (entries < begin + len(store.raw))

@@ -249,10 +249,9 @@ class Run(AbstractRun[DataT]):
             group["lr"] = self.rate(step)
         self.optimizer.zero_grad(set_to_none=True)
         value, metrics = self._loss_and_gradients(batch, step)
-        if self.settings.clip is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-            if not math.isfinite(float(norm)):
-                self.finite(norm, f"norm of the gradient{self._at_fault()}", step)
+        norm = self._clipped_norm()
+        if not math.isfinite(float(norm)):
+            self.finite(norm, f"norm of the gradient{self._at_fault()}", step)
         self.optimizer.step()
         self._means.add(value, metrics, count_rows(batch))
         return value
@@ -274,6 +273,12 @@ class Run(AbstractRun[DataT]):
                     parameter.grad = torch.zeros_like(parameter)
             add_up([total, *(p.grad for p in self.parameters if p.grad is not None)])
         return self.finite(total, "training loss", step), metrics
+
+    def _clipped_norm(self) -> Tensor:
+        """The norm of the gradient over all parameters, before it is clipped where it is to be."""
+        if self.settings.clip is not None:
+            return nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
 
     def _at_fault(self) -> str:
         """The names of the parameters whose gradient is no number."""

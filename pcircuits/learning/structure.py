@@ -1,4 +1,4 @@
-"""A fingerprint of a circuit's structure: shapes of parameters alone do not tell which circuit a checkpoint is of."""
+"""Structure: learners of it, and fingerprints, as shapes of parameters alone do not tell which circuit a checkpoint is of."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import nn
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
+from pcircuits.computed import SourcedWeights
 from pcircuits.families import AbstractFamily
+from pcircuits.learning.cutset_network import cutset_network
+from pcircuits.learning.learn_spn import learn_spn
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.queries.compiled import CompiledCircuit
 
-__all__ = ["fingerprint", "structures"]
+__all__ = ["cutset_network", "fingerprint", "learn_spn", "structures"]
 
 
 def structures(module: nn.Module) -> dict[str, str]:
@@ -58,7 +61,10 @@ def fingerprint(circuit: Circuit) -> str:
 
 def _described(value: Any, numbers: dict[int, int]) -> Iterator[str]:
     """What an array holds, as text; objects are numbered where they first appear, so that ties are seen."""
-    if isinstance(value, Parameter):
+    if isinstance(value, SourcedWeights):
+        yield f"weights {tuple(value.shape)} {value.key}"
+        yield from _described(value.sourced, numbers)
+    elif isinstance(value, Parameter):
         number = numbers.setdefault(id(value), len(numbers))
         yield f"parameter {number} {tuple(value.shape)} {value.constraint.name} {value.trainable}"
     elif isinstance(value, Sourced):

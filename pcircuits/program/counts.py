@@ -38,8 +38,8 @@ AT_ONCE = 2**22
 class UnitGroups:
     """Leaf units of one family, those that share all of their parameters together in one of G groups.
 
-    `entries` are the places (G,) of each parameter among the numbers of `stores`; `centre` is where statistics are
-    centred, (G,).
+    `entries` are the places (G,) of each parameter among the numbers of `stores`, or (G, *event) of vectors; `centre` is
+    where statistics are centred, (G,).
     """
 
     family: AbstractFamily
@@ -53,7 +53,7 @@ class UnitGroups:
     @property
     def separate(self) -> bool:
         """Whether no two groups have a parameter in common."""
-        return all(len(torch.unique(entries)) == len(entries) for entries in self.entries.values())
+        return all(len(torch.unique(entries)) == entries.numel() for entries in self.entries.values())
 
     def parameters(self, form: Any = Store.wide_values) -> dict[str, Tensor]:
         """The parameters of the groups now, (G, *event)."""
@@ -95,7 +95,8 @@ class Tally:
 
     def __init__(self, program: Program, origin: Tensor | None = None) -> None:
         self.program = program
-        self.names = {store: name for name, store in program.stored.stores.items() if isinstance(store, Store)}
+        kept = set(program.stored.kept())
+        self.names: dict[Store, str] = {store: name for name, store in program.stored.stores.items() if store in kept}  # type: ignore[misc]
         self.leaves = {id(own): (layer, own) for layer, own in _leaves(program)}
         self.groups: list[UnitGroups] = []
         self.place: dict[int, tuple[int, Tensor]] = {}
@@ -113,8 +114,9 @@ class Tally:
         for name in family.parameters:
             homes = tuple(dict.fromkeys(s for _, own in members for s in own.view_of(name).stores))
             stores[name] = homes
-            keys.append(torch.cat([_entries(own, name, homes).flatten() for _, own in members]))
-        distinct, group = torch.unique(torch.stack(keys, 1), dim=0, return_inverse=True)
+            keys.append(torch.cat([_entries(own, name, homes).flatten(0, 1) for _, own in members]))
+        wholes = torch.cat([key.view(len(key), -1) for key in keys], 1)
+        distinct, group = torch.unique(wholes, dim=0, return_inverse=True)
         wide = torch.float64
         columns = torch.cat([_columns(layer)[:, 0].repeat_interleave(own.width) for layer, own in members])
         near = torch.zeros(len(columns), dtype=wide, device=columns.device)
@@ -123,7 +125,10 @@ class Tally:
         centre = torch.zeros(len(distinct), dtype=wide, device=near.device).index_copy(0, group, near)
         if not torch.equal(centre[group], near):  # units of several columns share parameters: one centre for all
             centre = torch.full_like(centre, float(near.mean()))
-        entries = {name: distinct[:, n] for n, name in enumerate(family.parameters)}
+        parts = distinct.split([key[0].numel() for key in keys], 1)
+        entries = {
+            name: part.view(-1, *key.shape[1:]) for name, part, key in zip(family.parameters, parts, keys, strict=True)
+        }
         begin = 0
         for _, own in members:
             size = own.count * own.width
@@ -166,7 +171,7 @@ def _columns(layer: Layer) -> Tensor:
 
 
 def _entries(own: LeafParameters, name: str, homes: tuple[Store, ...]) -> Tensor:
-    """Where each unit's parameter is among the numbers of stores, (R, K)."""
+    """Where each unit's parameter is among the numbers of stores, (R, K); (R, K, *event) for vectors of free numbers."""
     begin = dict(zip(homes, _cumulated([len(store.raw) for store in homes]), strict=True))
 
     def numbers(store: Store) -> Tensor:
@@ -178,7 +183,7 @@ def _entries(own: LeafParameters, name: str, homes: tuple[Store, ...]) -> Tensor
     if view.constraint.event_ndim:
         found = found[..., 0]
     found = found if view.place is None else found.index_select(0, view.place)
-    return found.expand(own.count, own.width)
+    return found.expand(own.count, own.width, *found.shape[2:])
 
 
 def _cumulated(sizes: list[int]) -> list[int]:
@@ -201,8 +206,10 @@ class _Reader(Flows):
 
     def __init__(self, tally: Tally, prepared: Prepared, counts: Counts, missing: bool) -> None:
         self.tally, self.prepared, self.counts, self.missing = tally, prepared, counts, missing
-        names = frozenset({"weights"} if missing else {"weights", "table"})
-        wanted = {layer.index: names for layer in tally.program.ordered()}
+        wanted = {layer.index: frozenset({"weights"}) for layer in tally.program.ordered()}
+        if not missing:
+            trained = [layer for layer, own in tally.leaves.values() if own.trainable]
+            wanted |= {layer.index: frozenset({"weights", "table"}) for layer in trained}
         self.scaled, self.in_logs = Gradients(wanted, None), Gradients(wanted, None)
         self.of_logs: dict[int, Tensor] = {}
 
@@ -338,6 +345,8 @@ class _Reader(Flows):
         if counts.shape[1] != view.block[0]:  # units that share one vector
             counts = counts.sum(1, keepdim=True)
         for store, part in view.back(counts):
+            if store not in self.tally.names:
+                continue  # a source makes these
             total = self.counts.tensors[self.tally.names[store]]
             total += part.to(total.dtype)
 
@@ -370,6 +379,8 @@ class _Reader(Flows):
 
     def _add_table(self, own: LeafParameters, table: Tensor) -> None:
         """Counts (U, K, S) of states, of stored rows; or of rows of leaf units, where they have several parameters."""
+        if not own.trainable:
+            return
         group = self.tally.place.get(id(own))
         if group is None:
             (name,) = own.views

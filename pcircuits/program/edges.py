@@ -44,7 +44,8 @@ class Visits:
 class Locations:
     """For each row of a program, the layer that computes it and its place there; for each layer, what readers need.
 
-    `sole` says that each of a layer's rows is read as a whole, and once; `by_unit` that single units of it are read;
+    `sole` says that each of a layer's rows is read as a whole, and once (of a chain, each of the highest step);
+    `by_unit` that single units of it are read;
     `logs` and `normal`, filled while layers are made, that its numbers are logarithms in every pass, and that scaled
     numbers of a row add up to a number near 1.
     """
@@ -68,7 +69,8 @@ class Locations:
         for edges in (plan.root, *(edges for node in plan.nodes for edges in node.edges())):
             if edges.columns is not None:
                 unit[layer[edges.rows.ravel()]] = True
-        once = [bool((readers[n.first : n.first + n.count] == 1).all()) for n in plan.nodes]
+        ends = [(n.first + n.count, n.facts.get("parallel", n.count)) for n in plan.nodes]
+        once = [bool((readers[end - outer : end] == 1).all()) for end, outer in ends]
         return Locations(
             layer,
             row,

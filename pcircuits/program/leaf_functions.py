@@ -1,4 +1,4 @@
-"""Leaf functions: what input units evaluate to in a pass: a density or 1, the mass of an interval, or a mode."""
+"""Leaf functions: what input units evaluate to in a pass: a density or 1, the mass of an interval, a mode, or a mean."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcircuits.families.interface import AbstractFamily, Parameters
 
-__all__ = ["Box", "Density", "LeafFunction", "Mode"]
+__all__ = ["Box", "Density", "LeafFunction", "Mode", "PartialMode", "Tilted"]
 
 
 class LeafFunction(ABC):
@@ -96,6 +96,36 @@ class Mode(LeafFunction):
 
 
 @dataclass(frozen=True)
+class PartialMode(LeafFunction):
+    """log p(x) where x is observed, the largest log p where a value is wanted, 0 elsewhere.
+
+    Of the missing variables of a unit, all are wanted or none.
+    """
+
+    x: Tensor
+    observed: Tensor
+    wanted: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.x, self.observed, self.wanted
+
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        x, observed, wanted = evidence
+        known = family.log_prob(x, observed, parameters)
+        chosen = wanted.any(-1)
+        if not bool(chosen.any()):
+            return known
+        return torch.where(chosen, family.log_mode(x, observed, parameters), known)
+
+    def blank(self) -> PartialMode:
+        zeros = self.x.new_zeros((1, self.x.shape[1]))
+        return PartialMode(zeros, zeros > 0, zeros > 0)
+
+    def take(self, rows: slice | Tensor) -> PartialMode:
+        return PartialMode(self.x[rows], self.observed[rows], self.wanted[rows])
+
+
+@dataclass(frozen=True)
 class Box(LeafFunction):
     """log p(x) where x is observed, the log mass of [lower, upper] elsewhere; bounds are ignored where x is observed."""
 
@@ -117,6 +147,39 @@ class Box(LeafFunction):
 
     def take(self, rows: slice | Tensor) -> Box:
         return Box(self.x[rows], self.observed[rows], self.lower[rows], self.upper[rows])
+
+
+@dataclass(frozen=True)
+class Tilted(LeafFunction):
+    """log p(x) where x is observed, and log (E[X_v | x] − shift_v) of units over a tilted variable v; 0 elsewhere.
+
+    The values of a circuit are then E[X_v − shift_v, x]. A shift is below the mean of every unit of its variable.
+    """
+
+    x: Tensor
+    observed: Tensor
+    tilted: Tensor
+    shift: Tensor
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.x, self.observed, self.tilted, self.shift
+
+    def answer(self, evidence: tuple[Tensor, ...], family: AbstractFamily, parameters: Parameters) -> Tensor:
+        x, observed, tilted, shift = evidence
+        value = family.log_prob(x, observed, parameters)
+        if not bool(tilted.any()):
+            return value
+        wide = {name: parameter.double() for name, parameter in parameters.items()}
+        mean = family.moment(1, torch.where(observed, x, 0.0).double(), observed, wide)
+        factor = torch.where(tilted, mean - shift.double(), 1.0).log().sum(-1)
+        return value + factor.to(value.dtype)
+
+    def blank(self) -> Tilted:
+        zeros = self.x.new_zeros((1, self.x.shape[1]))
+        return Tilted(zeros, zeros > 0, zeros > 0, zeros)
+
+    def take(self, rows: slice | Tensor) -> Tilted:
+        return Tilted(self.x[rows], self.observed[rows], self.tilted[rows], self.shift[rows])
 
 
 def _names(leaf: LeafFunction) -> list[str]:

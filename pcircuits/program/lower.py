@@ -9,6 +9,7 @@ import numpy as np
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.computed import SourcedWeights
 from pcircuits.parameters import Parameter, Sourced
 from pcircuits.program.plan import Columns, Edges, Index, Node, Owned, Plan, RowWise, SourceRows
 
@@ -26,6 +27,12 @@ def lower(circuit: Circuit) -> Plan:
     return Plan(lowering.nodes, root, lowering.parameters, places, np.arange(rows), np.zeros(rows, np.int64))
 
 
+def _made(circuit: Circuit) -> list[SourcedWeights]:
+    """The distinct weights that sources make."""
+    found = [array.weights for array in circuit.sums if isinstance(array.weights, SourcedWeights)]
+    return list({id(weights): weights for weights in found}.values())
+
+
 class _Lowering:
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
@@ -33,7 +40,7 @@ class _Lowering:
         self.places: dict[int, Edges] = {}
         self.next_row = 0
         self.widths: list[int] = []
-        self.parameters = list(circuit.parameters())
+        self.parameters = [*circuit.parameters(), *_made(circuit)]
         self.number = {id(parameter): n for n, parameter in enumerate(self.parameters)}
 
     def emit(self, kind: str, shape: tuple[int, int], rows: Mapping[str, RowWise], **facts: Any) -> Edges:
@@ -94,14 +101,14 @@ def _constant(lowering: _Lowering, array: Constant) -> Edges:
 def _sum(lowering: _Lowering, array: Sum) -> Edges:
     edges = lowering.simplified(lowering.children(array)[0])
     inputs = array.children[0].width
-    lead = array.weights.value.ndim == 3
+    lead = len(array.weights.shape) == 3
     weights = lowering.owned(array.weights, array.regions, lead, (array.width, inputs))
     return lowering.emit("sum", array.shape, {"edges": edges, "weights": weights}, inputs=inputs)
 
 
 def _mix(lowering: _Lowering, array: Mix) -> Edges:
     edges = _elementwise(lowering.children(array), array.children, array.shape)
-    lead = array.weights.value.ndim == 3
+    lead = len(array.weights.shape) == 3
     block = (array.width if lead else 1, len(array.children))
     weights = lowering.owned(array.weights, array.regions, lead, block)
     return lowering.emit("mix", array.shape, {"edges": edges, "weights": weights})

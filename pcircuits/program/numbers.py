@@ -20,8 +20,10 @@ __all__ = [
     "from_logs",
     "log2",
     "logsumexp2",
+    "power_of_two",
     "rebased",
     "rescale",
+    "scale_of",
     "unflatten",
 ]
 
@@ -39,19 +41,32 @@ FAR = 1e30
 _BITS = {torch.float32: (torch.int32, 23, 127), torch.float64: (torch.int64, 52, 1023)}
 
 
+def power_of_two(total: Tensor) -> tuple[Tensor, Tensor]:
+    """For totals t >= 0, the power of two s with 1 <= t · s < 2, and -log2 s in float64; -inf where t is 0.
+
+    The exponent is read from the bits of the number; where t is below the normal numbers, t · s stays below 1.
+    """
+    integer, shift, bias = _BITS[total.dtype]
+    exponent = ((total.view(integer) >> shift) - bias).to(torch.float64)
+    return scale_of(total), exponent.masked_fill_(total == 0, -torch.inf)
+
+
+def scale_of(total: Tensor) -> Tensor:
+    """The scales of `power_of_two` alone."""
+    integer, shift, bias = _BITS[total.dtype]
+    return ((2 * bias - (total.view(integer) >> shift)) << shift).view(total.dtype)
+
+
 def rescale(numbers: Tensor, exponent: Tensor, slack: Tensor) -> None:
     """Scale numbers (n, B, K) so that they add up to a number in [1, 2); all three are changed in place.
 
-    A row with the sum t is multiplied by the power of two s with 1 <= t · s < 2, which is read from the bits of t; where t
-    is below the normal numbers, t · s stays below 1. A row that is zero because a row below it is (exponent -inf) is
-    exactly zero. One that became zero here may have lost what it was: its bound says so, whatever becomes of its numbers.
-    The error of a single unit is relative to itself.
+    A row that is zero because a row below it is (exponent -inf) is exactly zero. One that became zero here may have lost
+    what it was: its bound says so, whatever becomes of its numbers. The error of a single unit is relative to itself.
     """
     integer, shift, bias = _BITS[numbers.dtype]
     total = numbers.sum(-1)
     bits = total.view(integer) >> shift
-    scale = ((2 * bias - bits) << shift).view(total.dtype)
-    relative, absolute = slack.unbind(1)
+    scale, (relative, absolute) = scale_of(total), slack.unbind(1)
     zero = total == 0
     relative.masked_fill_(zero & (exponent > -torch.inf), FAR)
     absolute.mul_(scale).masked_fill_(zero, 0.0)

@@ -17,8 +17,8 @@ from pcircuits.program.layers.layer import Flows, Gradients
 from pcircuits.program.leaf_functions import LeafFunction, Mode
 from pcircuits.program.numbers import LOG2E
 from pcircuits.program.program import Program, Roots
-from pcircuits.program.program import _plain as plain
 from pcircuits.program.state import Maximise, Prepared, State
+from pcircuits.program.tracing import plain
 
 __all__ = ["evaluate", "passes"]
 

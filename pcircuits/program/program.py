@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,19 +16,23 @@ from pcircuits.arguments import whole_number
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
+from pcircuits.parameters import Sourced
 from pcircuits.program.edges import Flow, Gather, Locations, Visits
 from pcircuits.program.layers import LAYERS, Build, Layer
 from pcircuits.program.layers.layer import Flows, Selector, Trace
 from pcircuits.program.leaf_functions import LeafFunction
 from pcircuits.program.lower import lower
 from pcircuits.program.numbers import TOLERANCE
-from pcircuits.program.plan import SourceRows
+from pcircuits.program.plan import Index
 from pcircuits.program.rewrites import DEFAULT, REWRITES, prune
 from pcircuits.program.rows import Rows, Spans
 from pcircuits.program.state import Maximise, Prepared, State
-from pcircuits.program.stores import Store, Stores
+from pcircuits.program.stores import Stores
+from pcircuits.program.tracing import plain
 
 __all__ = ["DEFAULT_MEMORY", "Program", "Roots"]
+
+T = TypeVar("T")
 
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
@@ -70,16 +75,16 @@ class Program(nn.Module):
             plan = rewrite(plan) if name in chosen else plan
         self._circuit = circuit
         self.register_buffer("like", torch.empty(0, dtype=dtype, device=device), persistent=False)
-        self.stored = Stores(plan.parameters, _names(circuit), dtype, device)
         self.sources = nn.ModuleDict()
         self._originals: list[nn.Module] = []
         memo: dict[int, object] = {}
 
-        def source_of(rows: SourceRows) -> nn.Module:
-            return self._own(rows.sourced.source, memo, dtype, device)
+        def source_of(sourced: Sourced) -> nn.Module:
+            return self._own(sourced.source, memo, dtype, device)
 
+        self.stored = Stores(plan.parameters, _names(circuit), dtype, device)
         locations = Locations.of(plan)
-        build = Build(self.stored, locations, source_of, device, self.chunked)
+        build = Build(self.stored, locations, source_of, device, self.memory if self.chunked else None)
         self.layers = nn.ModuleList()
         for number, node in enumerate(plan.nodes):
             layer = LAYERS[node.kind](number, node, build)
@@ -91,6 +96,7 @@ class Program(nn.Module):
         self._locations = locations
         self._measure()
         self._kept: dict[tuple[bool, bool], tuple[list[Tensor], Prepared]] = {}
+        self._structural: dict[str, Any] = {}
 
     def _measure(self) -> None:
         """What layers read for the last time, and how many numbers a row of data takes."""
@@ -150,20 +156,20 @@ class Program(nn.Module):
         return list(self.layers)  # type: ignore[arg-type]
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": {}}
+        return {**self.__dict__, "_kept": {}, "_structural": {}}
 
     def prepare(self, logs: bool = False, wide: bool = False) -> Prepared:
         """The parameters as they are now, for passes of a kind.
 
         Where no gradients flow they are kept for the next pass, beside a copy of the numbers they were made from: the
-        comparison reads the parameters once, and misses no change, however it was made.
+        comparison reads the parameters once, those of sources too, and misses no change, however it was made.
         """
-        stores = [s for s in self.stored.stores.values() if isinstance(s, Store)]
-        if torch.is_grad_enabled() or not _plain():
+        if torch.is_grad_enabled() or not plain():
             prepared = Prepared(logs, wide, self.memory)
-            prepared.pure = not _plain()
+            prepared.pure = not plain()
             return prepared
-        now = [t.detach() for s in stores for t in (s.raw, s.edges) if t is not None]
+        stored = (t for s in self.stored.kept() for t in (s.raw, s.edges) if t is not None)
+        now = [t.detach() for t in (*stored, *self.sources.parameters(), *self.sources.buffers())]
         found = self._kept.get((logs, wide))
         same = found is not None and len(found[0]) == len(now)
         if found is not None and same and all(_equal(a, b) for a, b in zip(found[0], now, strict=True)):
@@ -178,9 +184,14 @@ class Program(nn.Module):
         kind = self.like.device.type
         return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
+    @property
+    def streams(self) -> bool:
+        """Whether a source is asked for parameters again and again, in ranges, since all are too many."""
+        return any(getattr(module, "streamed", False) for module in self.layers.modules())
+
     def trains(self) -> bool:
         """Whether a parameter requires a gradient."""
-        return any(s.raw.requires_grad for s in self.stored.stores.values()) or any(
+        return any(s.raw.requires_grad for s in self.stored.kept()) or any(
             p.requires_grad for p in self.sources.parameters()
         )
 
@@ -294,11 +305,27 @@ class Program(nn.Module):
         (-1, -1, 0) where the root does not need it.
         """
         number = next(n for n, own in enumerate(self._circuit.arrays) if own is array)
-        lowered = self._places[number].rows[:, 0]
+        return [(layer, row, column) for layer, row, column in self._found([number]).tolist()]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What a query finds out about the structure of the circuit, which no parameter changes, made on its first call."""
+        if name not in self._structural:
+            self._structural[name] = make()
+        return self._structural[name]  # type: ignore[no-any-return]
+
+    @cached_property
+    def sum_places(self) -> Index:
+        """As `rows_of`, for the regions of all arrays of sums of the circuit, one after the other: (N, 3)."""
+        sums = {id(array) for array in self._circuit.sums}
+        return self._found([n for n, array in enumerate(self._circuit.arrays) if id(array) in sums])
+
+    def _found(self, numbers: Sequence[int]) -> Index:
+        """For each region of arrays with these numbers, its layer, its row there and its first column, (N, 3)."""
+        lowered = np.concatenate([self._places[number].rows[:, 0] for number in numbers] or [np.empty(0, np.int64)])
         rows, columns = self._now[lowered], self._shift[lowered]
         layer = np.where(rows < 0, -1, self._locations.layer[rows])
         row = np.where(rows < 0, -1, self._locations.row[rows])
-        return list(zip(layer.tolist(), row.tolist(), columns.tolist(), strict=True))
+        return np.stack([layer, row, columns], 1)
 
 
 def _bytes(memory: int | None) -> int:
@@ -322,11 +349,6 @@ def _names(circuit: Circuit) -> list[str]:
         for name, parameter in found:
             names.setdefault(id(parameter), f"{kind}{number}.{name}")
     return [names[id(parameter)] for parameter in circuit.parameters()]
-
-
-def _plain() -> bool:
-    """Whether torch neither traces nor transforms what is computed."""
-    return torch._C._functorch.peek_interpreter_stack() is None and not torch.compiler.is_compiling()
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:

@@ -20,7 +20,7 @@ __all__ = ["Maximise", "Prepared", "State"]
 
 T = TypeVar("T")
 Maximise = bool | Tensor
-"""Whether sums take the maximum: all of a layer's, none, or a mask (R, O)."""
+"""Whether sums take the maximum: all of a layer's, none, or a mask (R, O), or (R, B, O) where rows of data differ."""
 
 
 class Prepared:
@@ -128,4 +128,5 @@ class State:
             own = slice(begin + rows.start, begin + rows.stop)
         else:
             own = rows + (self.rows.start or 0)
-        return replace(self, leaf=self.leaf.take(rows), rows=own, saved={})
+        flags = [m[:, rows] if isinstance(m, Tensor) and m.ndim == 3 else m for m in self.maximise]
+        return replace(self, leaf=self.leaf.take(rows), rows=own, maximise=flags, saved={})

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pcircuits.computed import SourcedWeights
 from pcircuits.errors import ParameterError
-from pcircuits.parameters import Constraint, Parameter
+from pcircuits.parameters import Constraint, Parameter, Sourced
 from pcircuits.program.plan import Index, Owned
+from pcircuits.program.tracing import plain
 
-__all__ = ["Derived", "Form", "Store", "Stores", "View"]
+__all__ = ["Derived", "Form", "Made", "Store", "Stores", "View"]
 
 T = TypeVar("T")
 CONVERTED = 1 << 16
@@ -71,7 +73,7 @@ class Store(nn.Module):
     def logs(self) -> Tensor:
         """The logs of the values; -inf is a structural zero."""
         if self.edges is None:
-            return self.constraint.log_inside(self.raw)
+            return self.constraint.log_inside(self.unconstrained())
         return self.constraint.log(self.unconstrained())
 
     def wide_logs(self) -> Tensor:
@@ -89,6 +91,30 @@ class Store(nn.Module):
         """Nothing: `Stores` reads the symbolic parameters."""
 
 
+class Made(Store):
+    """Weights that a source makes: the unconstrained numbers are the logs that it returns now."""
+
+    def __init__(self, weights: SourcedWeights, source: nn.Module) -> None:
+        nn.Module.__init__(self)
+        self.constraint = weights.constraint
+        self.register_buffer("edges", None)
+        self._weights = weights
+        self._source = (source,)  # in a tuple, so that its state is not counted here again
+
+    @property
+    def raw(self) -> Tensor:  # type: ignore[override]
+        """The numbers that the source makes now, which are not trained here."""
+        return self.unconstrained().detach()
+
+    def unconstrained(self) -> Tensor:
+        logs = self._weights.logs_from(self._source[0])
+        if plain() and bool(logs.isnan().any()):
+            raise ParameterError(
+                f"{self._weights.name} are negative or NaN: a source returns `weights` that are >= 0, or `log_weights`"
+            )
+        return logs.reshape(-1, *self._weights.shape[-self.constraint.event_ndim or len(self._weights.shape) :])
+
+
 Form = Callable[[Store], Tensor]
 
 
@@ -101,14 +127,15 @@ class View(nn.Module):
     index: Tensor | None
     place: Tensor | None
 
-    def __init__(self, stores: Sequence[Store], entries: Index, block: tuple[int, ...], place: Tensor | None) -> None:
+    def __init__(
+        self, stores: Sequence[Store], entries: Index, block: tuple[int, ...], place: Tensor | None, device: Any
+    ) -> None:
         super().__init__()
         self._stores = tuple(stores)  # in a tuple, so that their state is not counted here again
         first = int(entries[0])
         straight = bool((np.diff(entries) == 1).all()) if len(entries) > 1 else True
         self._slice = (first, first + len(entries)) if straight else None
         self.block = block
-        device = stores[0].raw.device
         self.register_buffer("index", None if straight else torch.as_tensor(entries, device=device), persistent=False)
         self.register_buffer("place", place, persistent=False)
 
@@ -153,7 +180,10 @@ class View(nn.Module):
 
 
 class Stores(nn.Module):
-    """All parameters of a program, kept by layer and known to files and users by the circuit's own parameters."""
+    """All parameters of a program, kept by layer and known to files and users by the circuit's own parameters.
+
+    `parameters` are those with the names `names`, followed by weights that sources make.
+    """
 
     def __init__(self, parameters: Sequence[Parameter], names: Sequence[str], dtype: torch.dtype, device: Any) -> None:
         super().__init__()
@@ -165,8 +195,11 @@ class Stores(nn.Module):
         self._store = np.full(total, -1, np.int64)
         self._slot = np.full(total, -1, np.int64)
 
-    def view(self, name: str, rows: Owned) -> View:
-        """The rows of a layer's parameter; those that no layer before had are stored under this name."""
+    def view(self, name: str, rows: Owned, source_of: Callable[[Sourced], nn.Module]) -> View:
+        """The rows of a layer's parameter; those that no layer before had are stored under this name.
+
+        `source_of` has the modules that make weights.
+        """
         owner, row = rows.owner.ravel(), rows.row.ravel()
         parameter = self._symbols[int(owner[0])]
         size = math.prod(rows.block) // (parameter.shape[-1] if parameter.constraint.event_ndim else 1)
@@ -176,6 +209,8 @@ class Stores(nn.Module):
         distinct, rank = distinct[order], np.argsort(order, kind="stable")
         place = rank[place.ravel()]
         ids = (distinct[:, None] + np.arange(size)).ravel()
+        for number in np.unique(owner).tolist():
+            self._make(number, source_of)
         new = ids[self._store[ids] < 0]
         if len(new):
             new = new[np.sort(np.unique(new, return_index=True)[1])]
@@ -184,11 +219,23 @@ class Stores(nn.Module):
         homes = np.unique(self._store[ids])
         made = [store for store in self.stores.values() if isinstance(store, Store)]
         stores = [made[h] for h in homes]
-        starts = np.cumsum([0, *(len(s.raw) for s in stores)])
+        sizes = np.bincount(self._store[self._store >= 0], minlength=len(made))
+        starts = np.cumsum([0, *sizes[homes].tolist()])
         entries = starts[np.searchsorted(homes, self._store[ids])] + self._slot[ids]
         straight = len(place) == len(distinct) and (np.diff(place) == 1).all()
         index = None if straight else torch.as_tensor(place, device=self._device)
-        return View(stores, entries, rows.block, index)
+        return View(stores, entries, rows.block, index, self._device)
+
+    def _make(self, number: int, source_of: Callable[[Sourced], nn.Module]) -> None:
+        """Give weights that a source makes a place, where they have none yet."""
+        weights, span = self._symbols[number], slice(int(self._first[number]), int(self._first[number + 1]))
+        if isinstance(weights, SourcedWeights) and self._store[span.start] < 0:
+            self._store[span], self._slot[span] = len(self.stores), np.arange(span.stop - span.start)
+            self.stores[f"made{number}"] = Made(weights, source_of(weights.sourced))
+
+    def kept(self) -> list[Store]:
+        """The stores of parameters that no source makes."""
+        return [store for store in self.stores.values() if isinstance(store, Store) and not isinstance(store, Made)]
 
     def _raw(self, ids: Index) -> Tensor:
         """The unconstrained numbers of entries."""
@@ -240,7 +287,7 @@ class Stores(nn.Module):
         """
         made = list(self.stores.values())
         found = {}
-        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=True)):
+        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=False)):
             span = slice(int(self._first[number]), int(self._first[number + 1]))
             store, slot = self._store[span], self._slot[span]
             whole: Tensor | None = None
@@ -264,13 +311,13 @@ class Stores(nn.Module):
     @property
     def dtype_now(self) -> torch.dtype:
         """The dtype that the parameters have now."""
-        made = [store for store in self.stores.values() if isinstance(store, Store)]
-        return made[0].raw.dtype if made else self._dtype
+        kept = self.kept()
+        return kept[0].raw.dtype if kept else self._dtype
 
     def trained(self) -> Mapping[int, Parameter]:
         """For each symbolic parameter (by id), itself if it has not been trained, else one with the value it has now."""
         found: dict[int, Parameter] = {}
-        for number, parameter in enumerate(self._symbols):
+        for number, parameter in enumerate(self._symbols[: len(self._names)]):
             now, given = self._now(number)
             if torch.equal(now, given.to(now.dtype)):
                 found[id(parameter)] = parameter
@@ -289,7 +336,7 @@ class Stores(nn.Module):
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         """The circuit's parameters in its order, as unconstrained numbers: the same whatever the rewrites."""
-        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=True)):
+        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=False)):
             destination[prefix + name] = self._now(number)[0].reshape(parameter.shape)
 
     def _load_from_state_dict(
@@ -305,7 +352,7 @@ class Stores(nn.Module):
         known = {prefix + name for name in self._names}
         missing_keys.extend(key for key in known if key not in state_dict)
         unexpected_keys.extend(key for key in state_dict if key.startswith(prefix) and key not in known)
-        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=True)):
+        for number, (name, parameter) in enumerate(zip(self._names, self._symbols, strict=False)):
             given = state_dict.get(prefix + name)
             if not isinstance(given, Tensor):
                 continue
@@ -343,7 +390,7 @@ def _flat(parameter: Parameter) -> Tensor:
 
 
 def _entries(parameter: Parameter) -> int:
-    size = parameter.value.numel()
+    size = parameter.shape.numel()
     return size // parameter.shape[-1] if parameter.constraint.event_ndim else size
 
 

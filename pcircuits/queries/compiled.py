@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,19 @@ from pcircuits.parameters import Sourced
 from pcircuits.program.program import Program
 from pcircuits.queries.conditional import Conditional, variables_of
 from pcircuits.queries.counts import ParameterCounts, counts_of
+from pcircuits.queries.covariance import covariance
 from pcircuits.queries.likelihood import log_prob, log_probability
+from pcircuits.queries.marginal_maximum import marginal_maximum
 from pcircuits.queries.maximum import Completion, maximum
 from pcircuits.queries.moments import expectation, mean, moment, variance
+from pcircuits.queries.pairs import pairwise_probabilities
 from pcircuits.queries.posteriors import posterior
+from pcircuits.queries.probabilities import probabilities
+from pcircuits.queries.quantiles import quantile
 from pcircuits.queries.sampling import sample
+from pcircuits.queries.tables import marginal_modes, state_probabilities
 from pcircuits.queries.trained import trained_circuit
+from pcircuits.scope import Variable
 
 __all__ = ["CompiledCircuit", "Conditioned", "Queries", "compile_circuit"]
 
@@ -115,6 +122,71 @@ class Queries(ABC):
         """
         return variance(self._given())
 
+    def covariance(self) -> Tensor:
+        """Cov[X_v, X_w], (D, D), or (B, D, D) given evidence; rows and columns of observed variables are zero.
+
+        Two coins are both biased to heads, or both to tails: Cov = E[ab] − E[a] E[b] = 0.34 − 0.25.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> pc.Circuit((a * b).sum([0.5, 0.5])).compile().covariance()
+        tensor([[0.2500, 0.0900],
+                [0.0900, 0.2500]])
+        """
+        return covariance(self._given())
+
+    def quantile(self, level: float | Collection[float]) -> Tensor:
+        """The least x with P(X_v <= x) >= level, (D,), or (B, D) given evidence; (Q, D) or (Q, B, D) for Q levels.
+
+        Of each variable by itself. A variable that was observed has its value at every level.
+
+        **Raises** `CircuitError` for a level outside of (0, 1).
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Normal("x", 10.0, 2.0) * pc.Categorical("c", [0.5, 0.2, 0.3])).compile().quantile([0.5, 0.6])
+        tensor([[10.0000,  0.0000],
+                [10.5067,  1.0000]])
+        """
+        return quantile(self._given(), level)
+
+    def state_probabilities(self) -> dict[int | str, Tensor]:
+        """P(X_v = s) of every state of every discrete variable: by its label, (S,), or (B, S) given evidence.
+
+        All tables together cost one reverse pass. Left out are variables without a largest state, of which `quantile`
+        and `probability` tell. An observed variable has 1 at its state.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> coins = pc.Circuit((a * b).sum([0.5, 0.5])).compile()
+        >>> coins.given({"a": 1}).state_probabilities()["b"]
+        tensor([[0.3200, 0.6800]])
+        """
+        return state_probabilities(self._given())
+
+    def marginal_modes(self) -> dict[int | str, Tensor]:
+        """The most probable state of every discrete variable by itself: by its label, (), or (B,) given evidence.
+
+        Together they may be impossible: the most probable joint assignment is `map`.
+
+        >>> import pcircuits as pc
+        >>> pc.Circuit(pc.Categorical("c", [0.2, 0.5, 0.3])).compile().marginal_modes()
+        {'c': tensor(1.)}
+        """
+        return marginal_modes(self._given())
+
+    def pairwise_probabilities(self, first: int | str, second: int | str) -> Tensor:
+        """P(X = s, Y = t) of two discrete variables, (S, T), or (B, S, T) given evidence.
+
+        **Raises** `CircuitError` for one variable twice, and for variables without finitely many states.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> pc.Circuit((a * b).sum([0.5, 0.5])).compile().pairwise_probabilities("a", "b")
+        tensor([[0.3400, 0.1600],
+                [0.1600, 0.3400]])
+        """
+        return pairwise_probabilities(self._given(), first, second)
+
     def moment(self, k: int) -> Tensor:
         """E[X_v ** k], (D,), or (B, D) given evidence.
 
@@ -172,6 +244,34 @@ class Queries(ABC):
         """
         return maximum(self._given(), exact)
 
+    def marginal_map(self, variables: Variable | Iterable[Variable] | Tensor, exact: bool = True) -> Completion:
+        """The most probable values of some variables, where all others that are missing are summed out.
+
+        arg max_q p(q | given). In the answer's assignment, what was summed out is NaN. Each row of data may ask about
+        variables of its own, as sequences of different lengths do.
+
+        **Arguments**
+
+        - `variables`: labels; or a mask, (D,) or (B, D), of what is wanted. What is given stays as it is.
+        - `exact`: whether to raise where the answer is not known to be exact; else it comes with an upper bound, and
+          `exact` of the answer says which rows are.
+
+        **Raises** `PropertyError` where a sum over wanted variables is decided neither by one of them nor by the
+        evidence; `EvidenceError` for a mask of another shape, and where an input unit over several variables would have
+        to sum out some that are missing and maximise over others.
+
+        Choi, Vergari and Van den Broeck (2020), *Probabilistic Circuits*, §7.
+
+        Rain is the better guess, although the most probable of all four pairs is dry without rain.
+
+        >>> import pcircuits as pc
+        >>> wet = pc.Categorical("ground", [[0.6, 0.2, 0.2], [0.4, 0.3, 0.3]])
+        >>> best = pc.Circuit((pc.Indicator("rain", [0, 1]) * wet).sum([0.45, 0.55])).compile().marginal_map("rain")
+        >>> best.assignment, round(best.log_prob.exp().item(), 2)
+        (tensor([1., nan]), 0.55)
+        """
+        return marginal_maximum(self._given(), variables, exact)
+
     def posterior(self, units: Units | Combination | Unit) -> Tensor:
         """P(a sum unit is used, and takes its input a | given): (A,) or (B, A) for one unit, (B, R, O, A) for an array.
 
@@ -183,6 +283,28 @@ class Queries(ABC):
         tensor([[0.2000, 0.8000]])
         """
         return posterior(self._given(), units)
+
+    def probabilities(self, variables: Variable | Iterable[Variable]) -> Tensor:
+        """P(X_v = s | given) for some discrete variables, (V, S), or (B, V, S) given evidence.
+
+        S is the largest number of states among these variables; what a variable does not have is 0. All of them come
+        from one pass. With `pc.with_latents` they are the state probabilities of a hidden Markov model.
+
+        **Arguments**
+
+        - `variables`: V labels, or one.
+
+        **Raises** `ScopeError` for labels that the model does not have; `CircuitError` for variables without a largest
+        state.
+
+        >>> import pcircuits as pc
+        >>> a, b = pc.Bernoulli("a", [0.2, 0.8]), pc.Bernoulli("b", [0.2, 0.8])
+        >>> coins = pc.Circuit((a * b).sum([0.5, 0.5])).compile()
+        >>> coins.given({"a": 1}).probabilities(["a", "b"])
+        tensor([[[0.0000, 1.0000],
+                 [0.3200, 0.6800]]])
+        """
+        return probabilities(self._given(), variables)
 
     def expected_counts(self, x: EvidenceLike, weights: Tensor | None = None) -> dict[str, ParameterCounts]:
         """How often rows of data use each trainable parameter, by its name; see `ParameterCounts`.
@@ -286,8 +408,9 @@ class CompiledCircuit(nn.Module, Queries):
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledCircuit:
         """A model of its own for the same circuit, which never changes and is shared."""
-        sources = (a.parameters.source for a in self._circuit.inputs if isinstance(a.parameters, Sourced))
-        for shared in (self._circuit, *self._circuit.arrays, *self._circuit.parameters(), *sources):
+        sources = (sourced.source for sourced in self._circuit.sourced())
+        weights = (array.weights for array in self._circuit.sums)
+        for shared in (self._circuit, *self._circuit.arrays, *self._circuit.parameters(), *weights, *sources):
             memo[id(shared)] = shared
         twin = memo[id(self)] = type(self).__new__(type(self))
         twin.__dict__.update(copy.deepcopy(self.__dict__, memo))

@@ -179,13 +179,13 @@ class Conditional:
     def _evaluate(self) -> None:
         """Make the upward pass on the evidence; impossible evidence raises.
 
-        It is kept where all rows are one piece, and nothing but stored parameters is behind it.
+        It is kept where all rows are one piece, and no source is asked for parameters in ranges.
         """
         known = self.known()
         together = self.program.rows_together(keep=True)
         with torch.no_grad(), naming_the_bound("given", self.program.memory):
             leaf = Density(known.x, known.observed)
-            if known.rows and (together is None or known.rows <= together) and not len(self.program.sources):
+            if known.rows and (together is None or known.rows <= together) and not self.program.streams:
                 prepared = self.program.prepare()
                 made = list(passes(self.program, leaf))
                 if prepared.kept:

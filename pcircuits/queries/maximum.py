@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from pcircuits.program.leaf_functions import Mode
 from pcircuits.program.passes import evaluate
 from pcircuits.queries.conditional import Conditional
 
-__all__ = ["Completion", "maximum"]
+__all__ = ["Completion", "Largest", "maximum", "rounding_of"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,15 @@ class Completion:
     exact: Tensor
 
 
-class _Largest(Selector):
+class Largest(Selector):
+    """Chooses the input that adds most."""
+
     def pick_within(self, scores: Tensor, group: Tensor | None) -> Tensor:
         largest = scores.argmax(-1)
         return largest if group is None else largest[group]
+
+    def pick_mode(self, modes: Callable[[], Tensor], unit: Tensor) -> Tensor:
+        return modes()[unit]
 
     def settle(self, family: AbstractFamily, x: Tensor, observed: Tensor, parameters: Parameters) -> Tensor:
         return family.mode(x, observed, parameters)
@@ -74,7 +80,7 @@ def maximum(given: Conditional, exact: bool) -> Completion:
             bound = torch.stack(evaluate(given.program, Mode(known.x, known.observed), maximise))
         value, bound = (found.gather(2, at.expand(2, -1, -1)).squeeze(2) for found in (value, bound))
         gap = (bound[0] - value[0]) + (bound[1] - value[1])
-        met = gap <= _rounding(given, value.sum(0))
+        met = gap <= rounding_of(given, value.sum(0))
         value = given.to_natural((value - total).sum(0))
         bound = torch.maximum(given.to_natural((bound - total).sum(0)), value)  # rounding may put it just below
     if given.batched:
@@ -96,11 +102,11 @@ def _candidates(given: Conditional, roots: Tensor) -> tuple[Tensor, Tensor]:
         found = program.roots(state)
         tops.append(torch.stack([found.logs, found.exponent]))
         row_of = torch.arange(len(x), device=x.device)
-        parts.append(program.choose(state, roots[rows], row_of, x, observed, _Largest()))
+        parts.append(program.choose(state, roots[rows], row_of, x, observed, Largest()))
     return torch.cat(parts), torch.cat(tops, 1)
 
 
-def _rounding(given: Conditional, value: Tensor) -> Tensor:
+def rounding_of(given: Conditional, value: Tensor) -> Tensor:
     """How far apart rounding can put a value and the bound that it meets: steps of logarithms, and sums of leaves."""
     eps = torch.finfo(torch.float64).eps
     terms = sum(not layer.gathers() for layer in given.program.ordered()) * len(given.columns.labels)

@@ -15,7 +15,7 @@ from pcircuits.program.layers.layer import Flows, LeafUnits
 from pcircuits.program.state import State
 from pcircuits.queries.conditional import Conditional
 
-__all__ = ["expectation", "mean", "moment", "variance"]
+__all__ = ["expectation", "mean", "moment", "spread", "variance", "weighed"]
 
 CANCELLED = 1e-6
 """A sum of float64 terms that is this much smaller than they are has lost nine digits or more to them."""
@@ -39,7 +39,7 @@ class _Weighted(Flows):
             nothing = torch.zeros((1, 1, 1, 1), dtype=self.total.dtype, device=self.total.device)
             units = self.quantity(family, nothing, nothing > 0, parameters)[..., 0].to(flow.dtype)
             units = units.expand(regions, arity, flow.shape[-1])
-            part = _weighed(flow, units).permute(1, 0, 2).flatten(1)
+            part = weighed(flow, units).permute(1, 0, 2).flatten(1)
         else:
             x, observed = (
                 t[:, columns[:, 0]].transpose(0, 1).unsqueeze(2) for t in (self.known.x, self.known.observed)
@@ -49,7 +49,7 @@ class _Weighted(Flows):
         self.total.index_add_(1, columns.flatten(), part)
 
 
-def _weighed(flow: Tensor, units: Tensor) -> Tensor:
+def weighed(flow: Tensor, units: Tensor) -> Tensor:
     """Σ_k flow (R, B, K) · units (R, A, K), (R, B, A); an infinite quantity of a unit without flow counts nothing."""
     finite = units.isfinite()
     if bool(finite.all()):
@@ -152,13 +152,15 @@ def expectation(given: Conditional, f: Callable[[Tensor], Tensor]) -> Tensor:
 def variance(given: Conditional) -> Tensor:
     """Var[X_v | given], (B, D): Σ_u flow_u · (var_u + (mean_u − mean)²), never a difference of moments."""
 
-    def answer(state: State, known: Evidence, roots: Tensor) -> Tensor:
-        wide, flow = Evidence(known.x.to(state.dtype), known.observed), given.flow(roots)
-        first = _Weighted(wide, lambda f, x, o, p: f.moment(1, x, o, p))
-        given.program.down(state, flow, first)
-        reader = _Spread(wide, first.total)
-        given.program.down(state, flow, reader)
-        return torch.where(known.observed, 0.0, reader.total)
-
     with torch.no_grad():
-        return given.each("variance", answer)
+        return given.each("variance", lambda state, known, roots: spread(given, state, known, roots))
+
+
+def spread(given: Conditional, state: State, known: Evidence, roots: Tensor) -> Tensor:
+    """The variances (B, D) of the rows of a pass; those of what was observed are 0."""
+    wide, flow = Evidence(known.x.to(state.dtype), known.observed), given.flow(roots)
+    first = _Weighted(wide, lambda f, x, o, p: f.moment(1, x, o, p))
+    given.program.down(state, flow, first)
+    reader = _Spread(wide, first.total)
+    given.program.down(state, flow, reader)
+    return torch.where(known.observed, 0.0, reader.total)

@@ -18,6 +18,7 @@ def trained_circuit(circuit: Circuit, program: Program) -> Circuit:
     """The circuit with trained parameters; ties stay ties, and parameters that did not change stay the same objects."""
     now = program.stored.trained()
     sources: dict[int, nn.Module] = {}
+    memo: dict[int, object] = {}  # what sources share stays shared
 
     def parameter(original: Parameter) -> Parameter:
         return now.get(id(original), original)
@@ -25,7 +26,7 @@ def trained_circuit(circuit: Circuit, program: Program) -> Circuit:
     def sourced(original: Sourced) -> Sourced:
         key = id(original.source)
         if key not in sources:
-            sources[key] = copy.deepcopy(program.source_of(original.source))
+            sources[key] = copy.deepcopy(program.source_of(original.source), memo)
         return Sourced(sources[key], original.regions, original.width)
 
     def rebuilt(array: Units, children: list[Units]) -> Units:

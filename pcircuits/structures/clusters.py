@@ -52,8 +52,10 @@ def windows(height: int, width: int, size: int = 5, spread: float = 1.0) -> list
     ]
 
 
-def neighbourhoods(tree: nx.Graph, steps: int = 2, spread: float = 1.0) -> list[Group]:
+def neighbourhoods(tree: nx.Graph, steps: int = 18, spread: float = 6.0) -> list[Group]:
     """For each node of a tree over columns, the columns at most so many edges away, weighted as those of `windows`.
+
+    A column of a table says less by itself than a pixel of an image, so that many of them are taken together.
 
     **Arguments**
 
@@ -63,7 +65,7 @@ def neighbourhoods(tree: nx.Graph, steps: int = 2, spread: float = 1.0) -> list[
 
     **Raises** `ParameterError` for fewer steps than none and a spread that is not positive.
 
-    >>> neighbourhoods(nx.path_graph("abcd"), steps=1)[0] == {0: 1.0, 1: exp(-0.5)}
+    >>> neighbourhoods(nx.path_graph("abcd"), steps=1, spread=1.0)[0] == {0: 1.0, 1: exp(-0.5)}
     True
     """
     steps, spread = integer(steps, "steps", least=0), _positive(spread)

@@ -63,7 +63,7 @@ def fitted_leaves(
     >>> leaves([0], 2, torch.Generator().manual_seed(0)).parameters["loc"].value
     tensor([[1.5000, 8.5000]], dtype=torch.float64)
     """
-    table = as_table(data, variables)
+    table = as_table(data, variables).cpu()
     share = by_quantiles if sharing is None else sharing
     place = {label: number for number, label in enumerate(table.variables)}
     smoothing = Smoothing(rows, pseudocount)
@@ -134,7 +134,7 @@ def by_states(states: Tensor) -> Sharing:
     """
     if states.ndim not in (1, 2) or states.is_floating_point():
         raise EvidenceError(f"states are integers (B,) or (B, D), not {tuple(states.shape)} of {states.dtype}")
-    table = states.unsqueeze(1) if states.ndim == 1 else states
+    table = states.cpu().unsqueeze(1) if states.ndim == 1 else states.cpu()
 
     def share(column: int, values: Tensor, width: int, generator: torch.Generator, /) -> Tensor:
         if len(table) != len(values) or (table.shape[1] > 1 and column >= table.shape[1]):

@@ -145,6 +145,7 @@ def _means_and_scales(table: Table) -> tuple[Tensor, Tensor]:
 def _of_codes(codes: Tensor, known: Tensor | None, sizes: Sequence[int], weights: Tensor | None) -> Tensor:
     """`StateInformation` of codes (B, D), those of column v below `sizes[v]`."""
     information = torch.zeros(len(sizes), len(sizes), dtype=torch.float64)
+    weights = None if weights is None else weights.to(codes.device)
     blocks = list(_blocks(sizes))
     for i, left in enumerate(blocks):
         for right in blocks[i:]:

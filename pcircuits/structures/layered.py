@@ -14,7 +14,7 @@ from pcircuits.structures.arrangement import Shelf, arrange
 from pcircuits.structures.layers import CP, AbstractLayer
 from pcircuits.structures.leaves import Leaves, check_leaves
 from pcircuits.structures.region_graph import RegionGraph
-from pcircuits.structures.weights import RandomSimplices
+from pcircuits.structures.weights import RandomSimplices, Weights
 
 __all__ = ["layered"]
 
@@ -28,6 +28,7 @@ def layered(
     layer: AbstractLayer = _CP,
     roots: int = 1,
     *,
+    weights: Weights | None = None,
     generator: torch.Generator,
 ) -> Circuit:
     """The circuit with `width` units in every region of a graph; smooth, decomposable and normalised.
@@ -44,6 +45,8 @@ def layered(
     - `width`: K, the units of a region.
     - `layer`: `CP()` or `Tucker()`, or another `AbstractLayer`.
     - `roots`: C, the roots of the circuit, such as one for each class.
+    - `weights`: makes the weights of all sums; by default `RandomSimplices(generator)`, each number trained by itself.
+      With `NetworkSimplices(generator)` networks make them.
     - `generator`: what leaves and weights are drawn from.
 
     **Raises** `CircuitError` and `ScopeError` where `leaves` makes other units than those it is asked for, and
@@ -57,7 +60,7 @@ def layered(
     (Circuit(16 variables, 26 arrays, 1 root), True)
     """
     width, roots = integer(width, "width", least=1), integer(roots, "roots", least=1)
-    weights = RandomSimplices(generator)
+    weights = RandomSimplices(generator) if weights is None else weights
     uses = _Uses(layer, width, weights)
     units: Units | None = None
     for shelf in arrange(graph):
@@ -71,7 +74,7 @@ def layered(
 
 
 def _inner_units(
-    graph: RegionGraph, shelf: Shelf, uses: _Uses, layer: AbstractLayer, width: int, weights: RandomSimplices
+    graph: RegionGraph, shelf: Shelf, uses: _Uses, layer: AbstractLayer, width: int, weights: Weights
 ) -> Units:
     """The units (R, K) of the regions of a shelf, from those of their parts."""
     rows = len(shelf.regions)
@@ -105,7 +108,7 @@ def _leaf_units(
 class _Uses:
     """The units that regions give to the partitions they are parts of, each use with units of its own."""
 
-    def __init__(self, layer: AbstractLayer, width: int, weights: RandomSimplices) -> None:
+    def __init__(self, layer: AbstractLayer, width: int, weights: Weights) -> None:
         self._layer, self._width, self._weights = layer, width, weights
         self._left: dict[Hashable, list[tuple[Units, int]]] = {}
 

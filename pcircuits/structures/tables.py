@@ -28,6 +28,10 @@ class Table:
     known: Tensor | None
     variables: tuple[Variable, ...]
 
+    def cpu(self) -> Table:
+        """The same in the memory of the CPU, where circuits are built."""
+        return Table(self.values.cpu(), None if self.known is None else self.known.cpu(), self.variables)
+
     def column(self, number: int) -> tuple[Tensor, Tensor]:
         """The known values of a column, (n,), and the numbers of their rows, (n,)."""
         values = self.values[:, number]
@@ -81,7 +85,7 @@ def _labels(data: object, count: int, variables: Sequence[Variable] | None) -> t
 
 
 def as_row_weights(weights: object, rows: int) -> Tensor | None:
-    """Weights of rows, (B,) in float64, or None where none are given.
+    """Weights of rows, (B,) in float64 on the CPU, or None where none are given.
 
     **Raises** `EvidenceError` for another shape, negative or infinite weights, and where all are zero.
 
@@ -90,7 +94,7 @@ def as_row_weights(weights: object, rows: int) -> Tensor | None:
     """
     if weights is None:
         return None
-    given = as_values(weights)[0].detach().double()
+    given = as_values(weights)[0].detach().double().cpu()
     if tuple(given.shape) != (rows,):
         raise EvidenceError(f"weights have shape {tuple(given.shape)}: {rows} rows need ({rows},)")
     if not bool(((given >= 0) & given.isfinite()).all()) or not bool(given.any()):

@@ -92,7 +92,7 @@ def counted_start(
     >>> circuit.compile(torch.float64).log_prob(data).exp().detach()  # 1/2 (1/2 1 + 1/2 2/3), the same, 1/2 1/3, 1/2 2/3
     tensor([0.4167, 0.4167, 0.1667, 0.3333], dtype=torch.float64)
     """
-    table = as_table(data)
+    table, latents = as_table(data).cpu(), latents.cpu()
     count = len(table.values)
     if latents.ndim != 2 or len(latents) != count or latents.is_floating_point():
         raise EvidenceError(
@@ -103,7 +103,9 @@ def counted_start(
             f"classes have shape {tuple(classes.shape)} and dtype {classes.dtype}: {count} rows need integers ({count},)"
         )
     counts = Counts(latents, as_row_weights(weights, count))
-    return _CountedStart(table, counts, classes, pseudocount, Smoothing(rows, pseudocount))
+    return _CountedStart(
+        table, counts, None if classes is None else classes.cpu(), pseudocount, Smoothing(rows, pseudocount)
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 
 from pcircuits.arguments import as_generator
 from pcircuits.families.draws import standard_normal
-from pcircuits.parameters import Parameter, simplex
+from pcircuits.parameters import Parameter, Sourced, simplex
 
-__all__ = ["RandomSimplices", "random_simplices"]
+__all__ = ["RandomSimplices", "Weights", "random_simplices"]
 
 
 def random_simplices(shape: tuple[int, ...], generator: torch.Generator | None) -> torch.Tensor:
@@ -18,6 +20,13 @@ def random_simplices(shape: tuple[int, ...], generator: torch.Generator | None) 
     tensor([1.0000, 1.0000], dtype=torch.float64)
     """
     return torch.softmax(standard_normal(shape, torch.empty(0), generator), -1)
+
+
+class Weights(Protocol):
+    """Any callable that makes the weights of sums, such as `RandomSimplices` and `NetworkSimplices`."""
+
+    def __call__(self, *shape: int) -> Parameter | Sourced:
+        """Weights of R regions of O sums over A inputs, (R, O, A); or (O, A), which regions share."""
 
 
 class RandomSimplices:

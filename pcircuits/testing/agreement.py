@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.queries.compiled import CompiledCircuit, Queries
-from pcircuits.scope import Variable
+from pcircuits.scope import REAL, Variable
 from pcircuits.testing.oracle import Oracle, Row
 
 __all__ = ["Agreement"]
@@ -73,6 +73,47 @@ class Agreement:
         second = oracle.moment(2, known, root)
         self._statistic("moment 2", given.moment(2), second, known, root)
         self._statistic("expectation of x²", given.expectation(torch.square), second, known, root)
+
+    def covariance(self, known: Row, root: int = 0) -> None:
+        """The covariance of every pair of variables, given what is known."""
+        oracle, labels = self.oracle, self.oracle.circuit.variables
+        want = [[oracle.covariance(one, other, known, root) for one in labels] for other in labels]
+        size = 1.0 + max(oracle.moment(2, known, root).values())
+        exponent = 1.0 + abs(oracle.log_value(known, root))
+        self._close("covariance", self._given(known, root).covariance(), [want], exponent, size)
+
+    def tables(self, known: Row, root: int = 0) -> None:
+        """The probability of every state of every discrete variable, and the table of one pair, given what is known."""
+        given, exponent = self._given(known, root), 1.0 + abs(self.oracle.log_value(known, root))
+
+        def probability(asked: Row) -> float:
+            if any(known.get(label, value) != value for label, value in asked.items()):
+                return 0.0
+            return math.exp(self.oracle.log_prob(asked, known, root))
+
+        found = given.state_probabilities()
+        states = {label: range(table.shape[-1]) for label, table in found.items()}
+        for label, table in found.items():
+            self._close(f"the table of {label!r}", table, [[probability({label: s}) for s in states[label]]], exponent)
+        if len(found) > 1:
+            one, *_, other = found
+            pair = [[probability({one: s, other: t}) for t in states[other]] for s in states[one]]
+            self._close("a table of pairs", given.pairwise_probabilities(one, other), [pair], exponent)
+
+    def quantiles(self, known: Row, level: float, root: int = 0) -> None:
+        """The mass up to a quantile reaches the level, and that below it does not."""
+        (found,) = self._given(known, root).quantile(level).tolist()
+        slack = 4 * DIGITS[self.model.program.like.dtype] * (1.0 + abs(self.oracle.log_value(known, root)))
+        for label, x in zip(self.oracle.circuit.variables, found, strict=True):
+            if label in known:
+                continue
+            real = self.oracle.circuit.states[self.oracle.circuit.column_of[label]] == REAL
+            below = x - 1e-5 * max(1.0, abs(x)) if real else x - 1
+            ends = [self.oracle.probability({}, {label: end}, known, root) for end in (below, x)]
+            if real:  # nor do floats end exactly at the level
+                ends[1] = self.oracle.probability({}, {label: x + 1e-5 * max(1.0, abs(x))}, known, root)
+            if not ends[0] - slack <= level <= ends[1] + slack:
+                raise AssertionError(f"the quantile {level} of {label!r} is {x!r}, between the masses {ends}")
 
     def _statistic(self, name: str, got: Tensor, want: Mapping[Variable, float], known: Row, root: int) -> None:
         size = 1.0 + max(self.oracle.moment(2, known, root).values())

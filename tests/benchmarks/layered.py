@@ -42,6 +42,7 @@ from tests.benchmarks.measure import (
 LEAF, DENSE, PRODUCT, MIX, OUTER = range(5)  # as in cirkit_peer.py
 ADAM = "one step of Adam"
 QUERIES = {"forward": "forward", "marginal": "marginal, a mask for each row", "forward_backward": "forward + backward"}
+CIRKIT = Path(__file__).with_name("cirkit_peer.py")
 
 
 class Ours:
@@ -77,14 +78,13 @@ class Ours:
 
 
 class Peer:
-    """cirkit as a contender, in a process of its own."""
+    """Another library as a contender, in a process of its own that runs a script such as cirkit_peer.py."""
 
-    def __init__(self, python: Path, folder: Path) -> None:
-        script = Path(__file__).with_name("cirkit_peer.py")
+    def __init__(self, python: Path, folder: Path, script: Path) -> None:
         self._process = subprocess.Popen(
             [str(python), str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
         )
-        self._folder = folder
+        self.folder, self._name = folder, script.stem
 
     def ask(self, do: str, **message: object) -> dict[str, Any]:
         """Say one line and wait for its answer."""
@@ -94,12 +94,12 @@ class Peer:
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
         if not answer:
-            raise RuntimeError(f"cirkit's process ended while it was asked to {do}; its message is above")
+            raise RuntimeError(f"{self._name} ended while it was asked to {do}; its message is above")
         return dict(json.loads(answer))
 
     def send(self, **arrays: np.ndarray) -> str:
         """Write arrays where the other process reads them."""
-        file = str(self._folder / "sent.npz")
+        file = str(self.folder / "sent.npz")
         np.savez(file, **arrays)
         return file
 
@@ -107,7 +107,7 @@ class Peer:
         return float(self.ask("time", what=what)["seconds"])
 
     def log_probs(self) -> dict[str, Tensor]:
-        file = str(self._folder / "answer.npz")
+        file = str(self.folder / "answer.npz")
         self.ask("log_prob", file=file)
         with np.load(file) as arrays:
             return {name: torch.as_tensor(values) for name, values in arrays.items()}
@@ -119,12 +119,12 @@ class Peer:
 
 
 @contextmanager
-def peer_in(environment: Path | None) -> Iterator[Peer | None]:
+def peer_in(environment: Path | None, script: Path = CIRKIT) -> Iterator[Peer | None]:
     if environment is None:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        peer = Peer(environment.absolute() / "bin" / "python", Path(folder))
+        peer = Peer(environment.absolute() / "bin" / "python", Path(folder), script)
         try:
             yield peer
         finally:

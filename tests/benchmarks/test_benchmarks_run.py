@@ -11,7 +11,7 @@ import pytest
 from tests.benchmarks import tables
 
 ROOT = Path(__file__).parents[2]
-BENCHMARKS = ["discretized", "hidden_tree", "layered", "mixture", "scalar", "scaling", "small", "tucker"]
+BENCHMARKS = ["discretized", "hidden_tree", "hmm", "layered", "mixture", "scalar", "scaling", "small", "tucker"]
 
 
 def test_every_benchmark_is_known():

@@ -8,13 +8,25 @@ from scipy import optimize, stats
 import pcircuits as pc
 from pcircuits.families import (
     Bernoulli,
+    Beta,
+    Binomial,
     Categorical,
     DiscretizedLogistic,
     DiscretizedNormal,
     Exponential,
+    Gamma,
+    Geometric,
+    Histogram,
     Indicator,
+    Laplace,
+    LogNormal,
+    NegativeBinomial,
     Normal,
+    PiecewiseLinear,
     Poisson,
+    StudentT,
+    Uniform,
+    VonMises,
 )
 
 
@@ -30,6 +42,13 @@ FAMILIES = [
     (Categorical(4), {"probs": f64([0.1, 0.2, 0.3, 0.4], [0.7, 0.05, 0.15, 0.1])}),
     (DiscretizedNormal(8), {"loc": f64(0.3, 0.8), "scale": f64(0.1, 0.3)}),
     (DiscretizedLogistic(8, 0.05), {"loc": f64(0.3, 0.8), "scale": f64(0.1, 0.3)}),
+    (Binomial(9), {"probs": f64(0.3, 0.9)}),
+    (Geometric(), {"mean": f64(0.3, 12.0)}),
+    (Gamma(), {"concentration": f64(2.5, 0.7), "rate": f64(0.3, 12.0)}),
+    (LogNormal(), {"loc": f64(0.5, -3.0), "scale": f64(1.0, 0.2)}),
+    (Beta(), {"concentration1": f64(2.5, 0.7), "concentration0": f64(0.8, 12.0)}),
+    (VonMises(), {"loc": f64(0.5, -3.0), "concentration": f64(1.0, 20.0)}),
+    (Histogram((0.0, 1.0, 3.0)), {"probs": f64([0.3, 0.7], [0.9, 0.1])}),
 ]
 IDS = [str(family) for family, _ in FAMILIES]
 
@@ -103,6 +122,86 @@ def test_units_that_no_row_uses_keep_their_parameters(family, parameters, dtype)
         assert found[name].dtype == dtype
         assert torch.equal(found[name][1], value[1])
         assert not torch.equal(found[name][0], value[0])
+
+
+LATENT = [
+    (NegativeBinomial(), {"mean": f64(2.0, 9.0), "concentration": f64(1.5, 8.0)}),
+    (StudentT(), {"df": f64(3.0, 8.0), "loc": f64(0.5, -3.0), "scale": f64(1.0, 0.2)}),
+    (Laplace(), {"loc": f64(0.5, -3.0), "scale": f64(1.0, 0.2)}),
+    (PiecewiseLinear((0.0, 1.0, 3.0, 4.0)), {"probs": f64([0.2, 0.4, 0.3, 0.1], [0.25, 0.25, 0.25, 0.25])}),
+]
+"""Families with a latent variable: one update is one step towards the maximum."""
+
+
+@pytest.mark.parametrize(("family", "parameters"), LATENT, ids=[str(family) for family, _ in LATENT])
+class TestLatentVariables:
+    def test_steps_never_lower_the_likelihood_and_end_at_the_maximum(self, family, parameters):
+        x, weights = drawn(family, parameters)
+        found = {name: value[1:].expand(2, *value.shape[1:]).clone() for name, value in parameters.items()}
+        before = likelihood(family, found, x, weights)
+        for _ in range(600):
+            found = family.m_step(*sums(family, found, x, weights), found, minimum_scale=1e-6)
+            after = likelihood(family, found, x, weights)
+            assert (after >= before - 1e-9 * before.abs()).all()
+            before = after
+        for unit in range(2):
+            shapes = {name: value[unit].shape for name, value in found.items()}
+
+            def loss(raw, unit=unit, shapes=shapes):
+                values, start = {}, 0
+                for name, shape in shapes.items():
+                    size = shape.numel()
+                    number = torch.as_tensor(raw[start : start + size]).reshape(shape)
+                    values[name] = family.parameters[name].constraint.constrain(number).unsqueeze(0)
+                    start += size
+                return -likelihood(family, values, x, weights[:, unit : unit + 1]).item()
+
+            raws = [family.parameters[name].constraint.unconstrain(found[name][unit]).reshape(-1) for name in shapes]
+            best = optimize.minimize(loss, torch.cat(raws).clamp(min=-30).numpy(), method="Nelder-Mead")
+            assert before[unit].item() >= -best.fun - 1e-3
+
+    def test_missing_values_teach_nothing(self, family, parameters):
+        x = torch.full((50,), torch.nan, dtype=torch.float64)
+        found = family.m_step(*sums(family, parameters, x, torch.ones(50, 2).double()), parameters)
+        for name, value in parameters.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9)
+
+    def test_a_unit_that_no_row_uses_is_kept(self, family, parameters):
+        x, weights = drawn(family, parameters)
+        weights[:, 1] = 0.0
+        found = family.m_step(*sums(family, parameters, x, weights), parameters)
+        for name, value in parameters.items():
+            assert torch.equal(found[name][1], value[1])
+            assert found[name].isfinite().all()
+
+
+def test_newtons_method_is_scipys_fit():
+    generator = np.random.default_rng(1)
+    ones = torch.ones(400, 1).double()
+    shapes = torch.tensor(generator.gamma(3.0, 2.0, 400))
+    found = Gamma().m_step(
+        *sums(Gamma(), {"concentration": f64(1.0), "rate": f64(1.0)}, shapes, ones),
+        {"concentration": f64(1.0), "rate": f64(1.0)},
+    )
+    a, _, scale = stats.gamma.fit(shapes.numpy(), floc=0)
+    assert found["concentration"].item() == pytest.approx(a, rel=1e-5)
+    assert found["rate"].item() == pytest.approx(1 / scale, rel=1e-5)
+    start = {"concentration1": f64(1.0), "concentration0": f64(1.0)}
+    shares = torch.tensor(generator.beta(0.7, 4.0, 400))
+    found = Beta().m_step(*sums(Beta(), start, shares, ones), start)
+    a, b, *_ = stats.beta.fit(shares.numpy(), floc=0, fscale=1)
+    assert found["concentration1"].item() == pytest.approx(a, rel=1e-4)
+    assert found["concentration0"].item() == pytest.approx(b, rel=1e-4)
+    same = torch.full((400,), 2.0, dtype=torch.float64)
+    start = {"concentration": f64(1.0), "rate": f64(1.0)}
+    found = Gamma().m_step(*sums(Gamma(), start, same, ones), start, minimum_scale=0.1)
+    assert found["concentration"].item() == pytest.approx(400.0)
+
+
+def test_uniform_ends_are_never_trained():
+    ends = {"low": f64(0.0), "high": f64(1.0)}
+    statistics, count = sums(Uniform(), ends, f64(0.2), torch.ones(1, 1).double())
+    assert Uniform().m_step(statistics, count, ends) is ends
 
 
 def test_closed_forms_are_scipys():

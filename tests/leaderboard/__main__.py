@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from tests.leaderboard.binary import ContinuousMixture
 from tests.leaderboard.images import HiddenTree
 from tests.leaderboard.rows import Row, cores, record
 
@@ -16,6 +17,15 @@ ROWS: list[Row] = [
     HiddenTree("mnist hidden tree, 128 states", "mnist", 128, epochs=8),
     HiddenTree("mnist hidden tree, 256 states", "mnist", 256, epochs=6),
     HiddenTree("fashion hidden tree, 64 states", "fashion", 64, epochs=8),
+    ContinuousMixture(
+        "nltcs continuous mixture", "nltcs", "factorised", 512, 4, (64, 128, 128), 40, learning_rate=0.004
+    ),
+    ContinuousMixture(
+        "nltcs continuous mixture of trees", "nltcs", "trees", 256, 4, (64, 128), 20, learning_rate=0.004
+    ),
+    ContinuousMixture("plants continuous mixture", "plants", "factorised", 512, 8, (128, 256, 256), 30),
+    ContinuousMixture("baudio continuous mixture", "baudio", "factorised", 512, 8, (128, 256), 20),
+    ContinuousMixture("dna continuous mixture of trees", "dna", "trees", 128, 4, (32, 64), 15, batch_size=100),
 ]
 
 

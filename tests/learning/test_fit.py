@@ -224,12 +224,13 @@ def test_a_diverged_loss_names_epoch_step_and_remedy(value: float) -> None:
     assert math.isfinite(float(module.weight.detach()))
 
 
-def test_a_diverged_gradient_leaves_the_weights_finite() -> None:
+@pytest.mark.parametrize(("clip", "remedy"), [(1.0, r"lower clip \(now 1\)"), (None, "set clip")])
+def test_a_diverged_gradient_leaves_the_weights_finite(clip: float | None, remedy: str) -> None:
     module = Diverging(at=2, value=math.nan, where="gradient")
     with pytest.raises(
-        DivergenceError, match=r"norm of the gradient is inf in epoch 1, step 2 of 3.*lower clip \(now 1\)"
+        DivergenceError, match=rf"norm of the gradient \(of weight\) is inf in epoch 1, step 2 of 3.*{remedy}"
     ):
-        fit(module, torch.zeros(9, 1), torch.zeros(3, 1), settings=FitSettings(batch_size=3, clip=1.0))
+        fit(module, torch.zeros(9, 1), torch.zeros(3, 1), settings=FitSettings(batch_size=3, clip=clip))
     assert math.isfinite(float(module.weight.detach()))
 
 

@@ -269,7 +269,7 @@ class Case:
         return self.answer((key, given, root), compute)
 
 
-DEFAULT = ("fold", "fuse", "layout", "chunk")
+DEFAULT = ("fold", "fuse", "chain", "layout", "chunk")
 OPTIONS: dict[str, dict[str, object]] = {
     "all rewrites": {},
     **{f"no {name}": {"rewrites": [other for other in DEFAULT if other != name]} for name in DEFAULT},

@@ -1,11 +1,13 @@
 """Every query on every circuit of the table, compiled in every way, against the oracle."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 import pcircuits as pc
+from pcircuits.testing.oracle import NormalLeaf
 
 
 def cosine(x):
@@ -76,6 +78,87 @@ def test_statistics(cell, given):
         cell.close(model.moment(3), third)
         waves = case.by_variable("cosine", lambda e, root: oracle.expectation(cosine, e, root), given, root)
         cell.close(model.expectation(cosine), waves)
+
+
+def test_covariance(cell):
+    """The first row of what is given knows nothing: then the answer is that of the model itself."""
+    case, labels = cell.case, cell.case.circuit.variables
+
+    def compute(root):
+        return [[[case.oracle.covariance(a, b, case.row(r), root) for a in labels] for b in labels] for r in case.given]
+
+    for root in case.roots:
+        want = case.answer(("covariance", root), lambda k=root: compute(k))
+        cell.close(cell.of_root(root).given(case.given).covariance(), want)
+        cell.close(cell.of_root(root).covariance(), want[0])
+
+
+def test_tables_of_states(cell):
+    case, oracle = cell.case, cell.case.oracle
+    discrete = {
+        label: int(max(values)) + 1
+        for label, values in zip(case.circuit.variables, case.values, strict=True)
+        if all(leaf.states is not None for leaf in oracle.leaves_of[label])
+    }
+
+    def probability(row, asked, root):
+        if any(row.get(label, value) != value for label, value in asked.items()):
+            return 0.0
+        return math.exp(oracle.log_prob(asked, row, root))
+
+    for root in case.roots:
+        model = cell.of_root(root).given(case.given)
+        free = cell.of_root(root).state_probabilities()
+        tables, modes = model.state_probabilities(), model.marginal_modes()
+        assert list(tables) == list(free) == list(modes) == list(discrete)
+        for label, states in discrete.items():
+            want = case.answer(
+                ("states", root, label),
+                lambda k=root, v=label, n=states: [
+                    [probability(case.row(r), {v: s}, k) for s in range(n)] for r in case.given
+                ],
+            )
+            cell.close(tables[label], want)
+            cell.close(free[label], want[0])
+            best = want.gather(1, modes[label].long().unsqueeze(1)).squeeze(1)
+            assert bool((best >= want.amax(1) - cell.tolerance).all())
+        if len(discrete) > 1:
+            (a, n), *_, (b, m) = discrete.items()
+            want = case.answer(
+                ("pair", root),
+                lambda k=root, a=a, b=b, n=n, m=m: [
+                    [[probability(case.row(r), {a: s, b: t}, k) for t in range(m)] for s in range(n)]
+                    for r in case.given
+                ],
+            )
+            cell.close(model.pairwise_probabilities(a, b), want)
+            cell.close(cell.of_root(root).pairwise_probabilities(b, a), want[0].mT)
+
+
+def test_quantiles(cell):
+    """The mass up to a quantile reaches the level, and that below it does not."""
+    case = cell.case
+    levels = (0.05, 0.5, 0.9)
+    for root in case.roots:
+        model = cell.of_root(root)
+        free, found = model.quantile(levels), model.given(case.given[:3]).quantile(levels)
+        assert found.dtype == cell.dtype
+        assert found.shape == (3, len(case.given[:3]), len(case.values))
+        assert torch.equal(found[:, 0], free)
+        for row, quantiles in zip(case.given, found.unbind(1), strict=False):
+            known = case.row(row)
+            for level, (label, x) in itertools.product(range(3), enumerate(case.circuit.variables)):
+                _is_the_quantile(cell, known, x, quantiles[level, label].item(), levels[level], root)
+
+
+def _is_the_quantile(cell, known, label, x, level, root):
+    if label in known:
+        assert x == known[label]
+        return
+    oracle = cell.case.oracle
+    step = 1e-6 * max(1.0, abs(x)) if isinstance(oracle.leaves_of[label][0], NormalLeaf) else 1
+    assert oracle.probability({}, {label: x}, known, root) >= level - 10 * cell.tolerance
+    assert oracle.probability({}, {label: x - step}, known, root) <= level + 10 * cell.tolerance
 
 
 @pytest.mark.parametrize("given", [False, True])

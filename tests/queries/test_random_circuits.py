@@ -12,7 +12,7 @@ from pcircuits.testing.strategies import boxes, circuits, deterministic_circuits
 EXAMPLES = settings(max_examples=50, deadline=None)
 OPTIONS = st.fixed_dictionaries(
     {
-        "rewrites": st.none() | st.sets(st.sampled_from(["fold", "fuse", "layout", "chunk"])),
+        "rewrites": st.none() | st.sets(st.sampled_from(["fold", "fuse", "chain", "layout", "chunk"])),
         "memory": st.sampled_from([None, 1, 3000]),
     }
 )

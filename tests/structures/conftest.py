@@ -99,6 +99,54 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         "chain": lambda: st.layered(
             st.chain(["d", "c", "b", "a"]), st.discretized_logistic_leaves(3, 0.2, 0.1), 3, cp, 2, generator=seeded(10)
         ),
+        "hidden Markov": lambda: st.hidden_markov(6, 2, st.categorical_leaves(2), generator=seeded(14)),
+        "hidden Markov, own parameters, two roots": lambda: st.hidden_markov(
+            2, 3, st.normal_leaves(), False, 2, features=2, generator=seeded(15)
+        ),
+        "hidden Markov, two features": lambda: st.hidden_markov(
+            3, 2, st.bernoulli_leaves(), features=2, generator=seeded(16)
+        ),
+        "hidden Markov with latents": lambda: pc.with_latents(
+            st.hidden_markov(4, 2, st.categorical_leaves(2), roots=2, generator=seeded(17))
+        ),
+        "quad graph, by networks": lambda: st.layered(
+            st.quad_graph(2, 3),
+            st.network_leaves(pc.families.Categorical(2), hidden=4),
+            3,
+            weights=st.NetworkSimplices(seeded(14), hidden=4, layers=2),
+            generator=seeded(15),
+        ),
+        "random trees, Tucker, by networks, two roots": lambda: st.layered(
+            deep,
+            st.network_leaves(pc.families.DiscretizedNormal(3), hidden=4, scale=0.3),
+            2,
+            tucker,
+            2,
+            weights=st.NetworkSimplices(seeded(16), hidden=4),
+            generator=seeded(17),
+        ),
+        "continuous mixture": lambda: spread(
+            st.FactorisedDecoder(["d", "c", "b"], pc.families.Categorical(3), 2, (4,), seeded(18)), 5
+        ),
+        "continuous mixture of trees": lambda: spread(
+            st.TreeDecoder(nx.Graph([(0, 1), (1, 2), (1, 3), (3, 4)]), 2, 2, (4,), seeded(19)), 4
+        ),
+        "quad graph, shared CP": lambda: st.layered(
+            st.quad_graph(2, 3), st.categorical_leaves(2), 3, st.SharedCP(), generator=seeded(20)
+        ),
+        "quad tree, low rank": lambda: st.layered(
+            st.quad_tree(2, 2), st.categorical_leaves(3), 3, st.LowRankCP(2), generator=seeded(21)
+        ),
+        "quad graph, Monarch, two roots": lambda: st.layered(
+            st.quad_graph(2, 2), st.categorical_leaves(2), 6, st.MonarchCP(), 2, generator=seeded(22)
+        ),
+        "replicas, Tucker": lambda: st.layered(
+            st.replicas(st.random_binary_tree(range(4), 2, 1, seeded(23)), 2),
+            st.categorical_leaves(2),
+            2,
+            tucker,
+            generator=seeded(24),
+        ),
         "hidden tree": lambda: st.hidden_tree(
             nx.random_labeled_tree(6, seed=0), st.categorical_leaves(2), 3, generator=seeded(13)
         ),
@@ -121,6 +169,13 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         "own graph, CP": lambda: st.layered(weather_graph(), weather_leaves, 2, cp, generator=seeded(11)),
         "own graph, Tucker": lambda: st.layered(weather_graph(), weather_leaves, 2, tucker, 2, generator=seeded(12)),
     }
+
+
+def spread(decoder: st.AbstractDecoder, points: int) -> pc.Circuit:
+    """A continuous mixture whose components are not nearly the same, as they are before training."""
+    with torch.no_grad():
+        decoder.head.mul_(20.0)
+    return st.continuous_mixture(decoder, points)
 
 
 @dataclass(eq=False)

@@ -48,19 +48,32 @@ def summed(tree, prior, edges, emitted, root, row):
     return total
 
 
-@settings(max_examples=20)
-@given(draw.integers(1, 5), draw.integers(1, 3), draw.integers(0, 2**32))
-def test_it_is_the_sum_over_all_latents(size, width, seed):
-    tree = nx.random_labeled_tree(size, seed=seed)
-    circuit = st.hidden_tree(tree, st.categorical_leaves(3), width, 2, generator=seeded(seed % 1000))
+def check_sum(tree, width, seed):
+    """Against the sum over all states of all latents, for two roots."""
+    size = len(tree)
+    circuit = st.hidden_tree(tree, st.categorical_leaves(3), width, 2, generator=seeded(seed))
     prior, edges, emitted, root = tables_of(circuit, tree)
     assert len(edges) == size - 1
-    rows = np.random.default_rng(seed).integers(0, 3, (4, size))
+    rows = np.random.default_rng(seed).integers(0, 3, (3, size))
     found = probabilities(circuit, rows)
     for row, of_roots in zip(rows, found, strict=True):
         for number in range(2):
             want = summed(tree, prior[number], edges, emitted, root, row)
             assert abs(of_roots[number].item() - want) < 1e-12 * want
+
+
+@settings(max_examples=15)
+@given(draw.integers(1, 5), draw.integers(1, 3), draw.integers(0, 1000))
+def test_it_is_the_sum_over_all_latents(size, width, seed):
+    check_sum(nx.random_labeled_tree(size, seed=seed), width, seed)
+
+
+@pytest.mark.parametrize(
+    "tree", [nx.path_graph(7), nx.balanced_tree(2, 2), nx.Graph([(5, 0), (0, 4), (4, 6), (4, 2), (2, 3), (0, 1)])]
+)
+def test_children_belong_to_their_parents(tree):
+    """Several nodes of a level that have children, and some that have none."""
+    check_sum(tree, 2, 0)
 
 
 def test_it_is_as_shallow_as_it_can_be():
@@ -160,6 +173,34 @@ def test_counting_what_is_observed_is_the_chow_liu_distribution():
         p = math.prod(share[v][row[v]] ** (1 - tree.degree[v]) for v in range(4))
         want.append(p * math.prod(((x[:, a] == row[a]) & (x[:, b] == row[b])).mean() for a, b in tree.edges))
     np.testing.assert_allclose(probabilities(circuit, rows).numpy(), want, rtol=1e-12, atol=1e-15)
+
+
+def test_states_that_are_not_known_count_nothing():
+    """With -1 in place of the latents of the last rows, weights and leaves are those of the rest."""
+    data = torch.tensor([[0, 1], [1, 1], [1, 0], [0, 0]])
+    latents = torch.tensor([[0, 1], [1, 0], [1, 1], [-1, 0]])
+    start = st.counted_start(data, latents, pseudocount=0.0, rows=0.0)
+    circuit = st.hidden_tree(nx.path_graph(2), st.categorical_leaves(2), 2, start=start, generator=seeded())
+    (prior,), edges, emitted, _ = tables_of(circuit, nx.path_graph(2))
+    np.testing.assert_allclose(prior, [1 / 3, 2 / 3])
+    np.testing.assert_allclose(edges[0, 1], [[0.0, 1.0], [0.5, 0.5]])
+    np.testing.assert_allclose(emitted[0], [[1.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_allclose(emitted[1], [[0.5, 0.5], [0.5, 0.5]])
+
+
+def test_weights_of_a_start_are_repeated_rows():
+    pick = np.random.default_rng(10)
+    data, latents = torch.tensor(pick.normal(size=(20, 2))), torch.tensor(pick.integers(0, 2, (20, 2)))
+    times = torch.tensor(pick.integers(0, 4, 20))
+    starts = (
+        st.counted_start(data, latents, weights=times),
+        st.counted_start(data.repeat_interleave(times, 0), latents.repeat_interleave(times, 0)),
+    )
+    first, second = (
+        st.hidden_tree(nx.path_graph(2), st.normal_leaves(), 2, start=start, generator=seeded()) for start in starts
+    )
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a.value, b.value, rtol=1e-10, atol=1e-12)
 
 
 def test_normal_leaves_start_at_the_means_of_their_rows():

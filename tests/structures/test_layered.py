@@ -230,3 +230,60 @@ def test_what_is_refused():
         st.layered(graph, lambda v, k, g: st.bernoulli_leaves()(v[::-1], k, g), 3, generator=seeded())
     with pytest.raises(ScopeError, match=r"asked for units over 'a' and made units over \{'z'\}"):
         st.layered(pair(), lambda v, k, g: st.bernoulli_leaves()(["z", "b"], k, g), 3, generator=seeded())
+
+
+def test_low_rank_layers_are_products_of_two_matrices():
+    circuit = st.layered(pair(), st.categorical_leaves(3), 4, st.LowRankCP(2), generator=seeded())
+    (a, b), (first, second, top) = tables(circuit)
+    matrices = second.weights.value.numpy() @ first.weights.value.numpy()
+    left, right = matrices if first.children[0].variables[0] == ("a",) else matrices[::-1]
+    want = np.einsum("k,ks,kt->st", top.weights.value.numpy()[0, 0], left @ a, right @ b).flatten()
+    np.testing.assert_allclose(value_of_every_assignment(circuit), want, rtol=1e-12)
+
+
+def test_shared_layers_have_one_matrix():
+    circuit = st.layered(pair(), st.categorical_leaves(3), 4, st.SharedCP(), generator=seeded())
+    (a, b), (dense, top) = tables(circuit)
+    assert dense.weights.shape == (4, 4)
+    matrix = dense.weights.value.numpy()
+    want = np.einsum("k,ks,kt->st", top.weights.value.numpy()[0, 0], matrix @ a, matrix @ b).flatten()
+    np.testing.assert_allclose(value_of_every_assignment(circuit), want, rtol=1e-12)
+
+
+@pytest.mark.parametrize("width", [4, 6])
+def test_monarch_layers_sum_within_rows_and_then_within_columns(width):
+    circuit = st.layered(pair(), st.categorical_leaves(3), width, st.MonarchCP(), generator=seeded())
+    (a, b), (within, across, top) = tables(circuit)
+    columns = width // 2
+    v = within.weights.value.numpy().reshape(2, 2, columns, columns)
+    w = across.weights.value.numpy().reshape(2, columns, 2, 2)
+    read = []
+    for r, table in enumerate((a, b) if circuit.inputs[0].variables[0] == ("a",) else (b, a)):
+        grid = table.reshape(2, columns, 3)
+        grid = np.einsum("ijl,ils->ijs", v[r], grid)
+        read.append(np.einsum("jih,hjs->ijs", w[r], grid).reshape(width, 3))
+    left, right = read if circuit.inputs[0].variables[0] == ("a",) else read[::-1]
+    want = np.einsum("k,ks,kt->st", top.weights.value.numpy()[0, 0], left, right).flatten()
+    np.testing.assert_allclose(value_of_every_assignment(circuit), want, rtol=1e-12)
+
+
+def test_monarch_layers_of_a_prime_width_are_dense():
+    dense, monarch = (
+        st.layered(pair(), st.categorical_leaves(3), 5, layer, generator=seeded())
+        for layer in (st.CP(), st.MonarchCP())
+    )
+    np.testing.assert_array_equal(value_of_every_assignment(dense), value_of_every_assignment(monarch))
+
+
+def test_replicas_are_mixed_at_the_root():
+    """Two copies of {a, b}: the mixture, by unit, of two circuits of their own."""
+    graph = st.replicas(pair(), 2)
+    assert graph.variables == ("a", "b")
+    circuit = st.layered(graph, st.categorical_leaves(3), 2, st.Tucker(), generator=seeded())
+    mix = next(array for array in circuit.sums if isinstance(array, pc.Mix))
+    by_copy = [
+        np.stack([value_of_every_assignment(pc.Circuit(child[0, k])) for k in range(2)]) for child in mix.children
+    ]
+    weights = mix.weights.value.numpy()[0]
+    want = circuit.root.weights.value.numpy()[0, 0] @ sum(weights[:, c, None] * by_copy[c] for c in range(2))
+    np.testing.assert_allclose(value_of_every_assignment(circuit), want, rtol=1e-12)

@@ -167,6 +167,8 @@ def test_poon_domingos_in_finer_and_finer_steps():
     graph = st.poon_domingos(4, 4, [2, 1])
     assert len(graph.leaves) == 16
     assert counts(graph) == (9 + 4 * 8, 6 + 4 * 6, 16)  # 9 coarse rectangles; each of 4 squares has 8 smaller ones
+    uneven = st.poon_domingos(6, 1, [3, 2])  # cuts of the second step are at 2 and 4, counted from the top
+    assert {(patch.top, patch.bottom) for patch in uneven.leaves} == {(0, 2), (2, 3), (3, 4), (4, 6)}
     coarse = st.poon_domingos(4, 4, 2)
     assert {len(coarse.scopes[leaf]) for leaf in coarse.leaves} == {4}
     assert counts(st.poon_domingos(3, 1, 5)) == (1, 0, 1)

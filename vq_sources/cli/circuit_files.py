@@ -14,7 +14,7 @@ from vq_sources.codes import CodeSet
 from vq_sources.distil import DecoderSource, load_circuit
 from vq_sources.errors import DataError
 from vq_sources.metrics import Sizes
-from vq_sources.protocols import VQDecoder
+from vq_sources.protocols import ImageVQDecoder
 from vq_sources.report import read_json, write_json
 
 __all__ = ["CircuitFile", "chosen_root", "image_shape", "open_circuit", "write_circuit"]
@@ -90,7 +90,7 @@ def image_shape(circuit: pc.Circuit) -> tuple[int, int]:
     parameters = circuit.inputs[0].parameters
     if isinstance(parameters, Sourced) and isinstance(parameters.source, DecoderSource):
         model = parameters.source.model
-        assert isinstance(model, VQDecoder)
+        assert isinstance(model, ImageVQDecoder)
         return model.data_shape
     count = len(circuit.variables)
     side = round(count**0.5)

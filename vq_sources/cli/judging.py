@@ -16,7 +16,7 @@ from vq_sources.data import EncodedSplit, Split
 from vq_sources.data.pixels import dequantise, scale
 from vq_sources.metrics import Inpainting, continuous_bpd, counts_pixels, discrete_bpd, inpaint
 from vq_sources.priors import AutoregressivePrior
-from vq_sources.protocols import VQSource
+from vq_sources.protocols import ImageVQDecoder
 from vq_sources.report import picture_inpainting
 
 __all__ = [
@@ -135,7 +135,7 @@ def _inpainted(
 
 @torch.no_grad()
 def own_code_facts(
-    teacher: VQSource, prior: AutoregressivePrior, images: Split, codes: EncodedSplit, seed: int
+    teacher: ImageVQDecoder, prior: AutoregressivePrior, images: Split, codes: EncodedSplit, seed: int
 ) -> dict[str, float]:
     """What images cost under the one code that the encoder gives them, in bits per dimension.
 

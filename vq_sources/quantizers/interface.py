@@ -23,6 +23,9 @@ class Quantized(NamedTuple):
 class AbstractQuantizer(nn.Module, ABC):
     """Maps vectors (B, P, d), channels last, P = grid height · grid width row-major, to codes below `num_codes`.
 
+    The vectors that codes decode to may have another size than those that are quantised (`dim`), where an encoder says more
+    of a vector than the vector.
+
     Laws: `decode(encode(v))` equals `forward(v).vectors` in eval mode; `encode` and `decode` change no state and do
     not depend on the mode; the codebook moves only in training mode while gradients are recorded.
     """

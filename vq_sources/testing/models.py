@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from pcircuits.testing import check_source
 from vq_sources.codes import CodeSet, Provenance
 from vq_sources.distil import DecoderSource, distil
-from vq_sources.protocols import VQSource, check_codes
+from vq_sources.protocols import (
+    ImageVQDecoder,
+    VQSource,
+    check_codes,
+    grid_of,
+    leaf_groups,
+    likelihood_by_group,
+)
 
 __all__ = ["check_vq_source"]
 
@@ -24,7 +31,8 @@ def check_vq_source(source: VQSource, images: Tensor) -> None:
     **Arguments**
 
     - `source`: the model; where it is an `nn.Module`, also as the source of a circuit's parameters.
-    - `images`: (B, H, W) integers below `levels`, with B at least 4.
+    - `images`: what `encode` takes, with B at least 4: (B, H, W) integers below `levels`, or (B, D) rows of data for a source
+      that is not of images.
 
     **Raises** `AssertionError` that names what differs; the errors of `vq_sources` for codes or parameters out of range.
 
@@ -46,7 +54,8 @@ def check_vq_source(source: VQSource, images: Tensor) -> None:
         if isinstance(source, nn.Module):
             distinct = torch.unique(torch.cat([codes, torch.zeros_like(codes[:1]), torch.ones_like(codes[:1])]), dim=0)
             distinct = distinct.clamp(max=torch.tensor(source.cardinalities, device=codes.device) - 1).unique(dim=0)
-            check_source(DecoderSource(source, distinct), source.family, len(distinct))
+            for number, group in enumerate(leaf_groups(source)):
+                check_source(DecoderSource(source, distinct, number), group.family, len(distinct))
     finally:
         if isinstance(source, nn.Module):
             source.train(was_training)
@@ -70,11 +79,10 @@ def _encodes(source: VQSource, images: Tensor) -> Tensor:
     """int64 (B, P) within the cardinalities, row by row as in a batch, images untouched."""
     before = images.clone()
     codes = source.encode(images)
-    positions = source.grid[0] * source.grid[1]
+    grid = grid_of(source)
+    positions = grid[0] * grid[1]
     if len(source.cardinalities) != positions:
-        raise AssertionError(
-            f"a grid {source.grid} has {positions} positions, and {len(source.cardinalities)} cardinalities"
-        )
+        raise AssertionError(f"a grid {grid} has {positions} positions, and {len(source.cardinalities)} cardinalities")
     if codes.dtype != torch.int64 or codes.shape != (len(images), positions):
         raise AssertionError(f"encode gives {tuple(codes.shape)} {codes.dtype}, not int64 {(len(images), positions)}")
     check_codes(codes, source.cardinalities)
@@ -91,39 +99,47 @@ def _encodes(source: VQSource, images: Tensor) -> Tensor:
 
 
 def _decodes(source: VQSource, codes: Tensor) -> None:
-    """The family's parameters (N, D), within their constraints, code by code as in a batch."""
-    made, pixels = source.likelihood(codes), source.data_shape[0] * source.data_shape[1]
-    if set(made) != set(source.family.parameters):
-        raise AssertionError(f"likelihood gives {sorted(made)}; {source.family} has {list(source.family.parameters)}")
-    alone = source.likelihood(codes[1:2])
-    for name, value in made.items():
-        if value.shape[:2] != (len(codes), pixels):
-            raise AssertionError(f"likelihood gives {name} as {tuple(value.shape)}, not {(len(codes), pixels)}")
-        if not bool(source.family.parameters[name].constraint.admits(value).all()):
-            raise AssertionError(f"likelihood gives {name} outside its constraint")
-        if not torch.allclose(alone[name], value[1:2], rtol=0, atol=DIGITS.get(value.dtype, 1e-4)):
-            raise AssertionError(f"{name} of a code depends on the batch that it is in")
-        _in_both_modes(source, lambda name=name: source.likelihood(codes)[name], "likelihood")  # type: ignore[misc]
+    """The families' parameters (N, D), within their constraints, code by code as in a batch."""
+    groups = leaf_groups(source)
+    made, alone = likelihood_by_group(source, codes), likelihood_by_group(source, codes[1:2])
+    for number, group in enumerate(groups):
+        family, variables = group.family, len(group.labels)
+        if set(made[number]) != set(family.parameters):
+            raise AssertionError(f"likelihood gives {sorted(made[number])}; {family} has {list(family.parameters)}")
+        for name, value in made[number].items():
+            if value.shape[:2] != (len(codes), variables):
+                raise AssertionError(f"likelihood gives {name} as {tuple(value.shape)}, not {(len(codes), variables)}")
+            if not bool(family.parameters[name].constraint.admits(value).all()):
+                raise AssertionError(f"likelihood gives {name} outside its constraint")
+            if not torch.allclose(alone[number][name], value[1:2], rtol=0, atol=DIGITS.get(value.dtype, 1e-4)):
+                raise AssertionError(f"{name} of a code depends on the batch that it is in")
+
+            def again(number: int = number, name: str = name) -> Tensor:
+                return likelihood_by_group(source, codes)[number][name]
+
+            _in_both_modes(source, again, "likelihood")
 
 
 def _is_distilled(source: VQSource, codes: Tensor, images: Tensor) -> None:
     """log Σ_n 1/N Π_v p(x_v | z_n), from the circuit and from the model itself."""
     distinct = torch.unique(codes, dim=0)
-    made = source.likelihood(distinct)
-    dtype = next(iter(made.values())).dtype
+    made = likelihood_by_group(source, distinct)
+    dtype = next(iter(made[0].values())).dtype
     x = images.flatten(1).to(dtype)
-    if source.family.base == "lebesgue":
+    if isinstance(source, ImageVQDecoder) and source.family.base == "lebesgue":
         x = (x + 0.5) / source.levels
     count = len(distinct)
     uniform = torch.full((count,), -math.log(count), dtype=torch.float64, device=codes.device)
     chosen = CodeSet(
-        distinct, uniform, source.grid, source.cardinalities, Provenance("encoded", None, count, count, "")
+        distinct, uniform, grid_of(source), tuple(source.cardinalities), Provenance("encoded", None, count, count, "")
     )
     circuit = distil(source, chosen, "uniform", eager=not isinstance(source, nn.Module))
-    units = source.family.log_density(x[:, None].double(), {name: value.double() for name, value in made.items()})
-    want = units.sum(2).logsumexp(1) - math.log(count)
+    want = torch.zeros((len(x), count), dtype=torch.float64, device=x.device)
+    for group, of_group in zip(leaf_groups(source), made, strict=True):
+        parameters = {name: value.double() for name, value in of_group.items()}
+        want += group.family.log_density(x[:, None, list(group.columns)].double(), parameters).sum(2)
     got = circuit.compile(dtype=dtype, device=x.device).log_prob(x).double()
-    _close_logs(got, want, DIGITS.get(dtype, 1e-4))
+    _close_logs(got, want.logsumexp(1) - math.log(count), DIGITS.get(dtype, 1e-4))
 
 
 def _close_logs(got: Tensor, want: Tensor, digits: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from pcircuits.circuit.kinds.interface import Contents, Index, Ints, Numbering, Scopes, Supports, Units
+from pcircuits.circuit.kinds.interface import WIDEST, Contents, Index, Ints, Numbering, Scopes, Supports, Units
 from pcircuits.circuit.selected_regions import SelectedRegions
 from pcircuits.circuit.support import Support
 from pcircuits.errors import FileFormatError, ParameterError, ScopeError
@@ -15,9 +15,6 @@ from pcircuits.parameters import Parameter, Sourced
 from pcircuits.scope import Variable, as_labels
 
 __all__ = ["Input"]
-
-WIDEST = 2**40
-"""More units than a source makes for a region."""
 
 
 class Input(Units):
@@ -93,6 +90,9 @@ class Input(Units):
 
     def held_parameters(self) -> list[Parameter]:
         return [] if isinstance(self.parameters, Sourced) else list(self.parameters.values())
+
+    def held_sourced(self) -> list[Sourced]:
+        return [self.parameters] if isinstance(self.parameters, Sourced) else []
 
     def rebuilt(
         self,

@@ -15,6 +15,7 @@ from pcircuits.circuit.graph import topological
 from pcircuits.circuit.pickling import ChildrenFirst
 from pcircuits.circuit.support import Support
 from pcircuits.circuit.weights import as_weights
+from pcircuits.computed import SourcedWeights
 from pcircuits.errors import CircuitError, FileFormatError
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced
@@ -42,12 +43,16 @@ __all__ = [
     "common_shape",
     "only_child",
     "only_parameter",
+    "only_sourced",
+    "sourced_integers",
 ]
 
 Index = NDArray[np.int64]
 Ints = Sequence[int] | Index
 Regions = NDArray[np.bool_]
 """For each region of an array, (R,), whether it is meant."""
+WIDEST = 2**40
+"""More units than a source makes for a region."""
 _NOT_ITERABLE = "{!r} is not iterable: select its regions one by one with u[r], its units with u[r, k]"
 
 
@@ -214,7 +219,8 @@ class Units(ABC):
     def sum(self, weights: object) -> Sum:
         """Weighted sums over the width: weights (R, O, K), or shared (O, K), or (K,) for one output; gives (R, O).
 
-        Weights are any numbers >= 0; a `pcircuits.Parameter` under the simplex constraint is renormalised in training.
+        Weights are any numbers >= 0; a `pcircuits.Parameter` under the simplex constraint is renormalised in training. A
+        `pcircuits.Sourced` lets a module make them.
 
         **Raises** `ParameterError` for negative weights, and shapes that do not fit.
         """
@@ -257,6 +263,10 @@ class Units(ABC):
 
     def held_parameters(self) -> list[Parameter]:
         """The parameters that the array holds itself; those that a source makes are not among them."""
+        return []
+
+    def held_sourced(self) -> list[Sourced]:
+        """What sources make for the array."""
         return []
 
     @abstractmethod
@@ -324,7 +334,10 @@ class AbstractSum(Units):
         return supports.of_sums(self, children)
 
     def held_parameters(self) -> list[Parameter]:
-        return [self.weights]
+        return [] if isinstance(self.weights, SourcedWeights) else [self.weights]
+
+    def held_sourced(self) -> list[Sourced]:
+        return [self.weights.sourced] if isinstance(self.weights, SourcedWeights) else []
 
 
 class AbstractProduct(Units):
@@ -364,3 +377,16 @@ def only_parameter(ints: Index, contents: Contents) -> Parameter:
     if len(ints) != 1:
         raise FileFormatError(f"it needs one parameter, and has {len(ints)}")
     return contents.parameter(int(ints[0]))
+
+
+def sourced_integers(weights: SourcedWeights, numbering: Numbering) -> Ints:
+    """Weights from a source in a file: the source, and for how many regions and units it makes them."""
+    made = weights.sourced
+    return [numbering.source(made.source), made.regions, made.width]
+
+
+def only_sourced(ints: Index, contents: Contents) -> Sourced:
+    """The source of weights of an array in a file."""
+    if len(ints) != 3 or not (1 <= ints[1:].min() <= ints[1:].max() <= WIDEST):
+        raise FileFormatError("the source of its weights is not in the file, or makes impossible shapes")
+    return Sourced(contents.source(int(ints[0])), int(ints[1]), int(ints[2]))

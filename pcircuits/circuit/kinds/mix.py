@@ -18,9 +18,12 @@ from pcircuits.circuit.kinds.interface import (
     Units,
     common_shape,
     only_parameter,
+    only_sourced,
+    sourced_integers,
 )
 from pcircuits.circuit.support import Support, side_by_side
-from pcircuits.circuit.weights import log_weights
+from pcircuits.circuit.weights import log_weights, rebuilt_weights
+from pcircuits.computed import SourcedWeights
 from pcircuits.errors import ParameterError
 from pcircuits.parameters import Parameter, Sourced
 
@@ -30,16 +33,21 @@ __all__ = ["Mix"]
 class Mix(AbstractSum):
     """Elementwise weighted sums of children of one shape: Σ_a w_a · child_a.
 
-    Weights are (A,), one for each child, or (R, K, A).
+    Weights are (A,), one for each child, or (R, K, A); or from a source, `Sourced(source, 1, 1)` or `Sourced(source, R, K)`.
     """
 
     __slots__ = ()
 
-    codes = (6,)
+    codes = (6, 11)
 
-    def __init__(self, children: Sequence[Units], weights: Parameter) -> None:
+    def __init__(self, children: Sequence[Units], weights: Parameter | Sourced) -> None:
         shape = common_shape(children, "a sum")
         arity = len(children)
+        if isinstance(weights, Sourced):
+            made = (weights.regions, weights.width)
+            if made not in (shape, (1, 1)):
+                raise ParameterError(f"the source makes weights for {made} sums, and these are {shape}")
+            weights = SourcedWeights(weights, (*shape, arity) if made == shape else (arity,))
         if tuple(weights.shape) not in ((arity,), (*shape, arity)):
             raise ParameterError(
                 f"the weights of a sum of {arity} arrays of shape {shape} have shape {tuple(weights.shape)}; "
@@ -72,12 +80,14 @@ class Mix(AbstractSum):
         parameter: Callable[[Parameter], Parameter],
         sourced: Callable[[Sourced], Sourced],
     ) -> Mix:
-        return Mix(children, parameter(self.weights))
+        return Mix(children, rebuilt_weights(self.weights, parameter, sourced))
 
     def to_integers(self, numbering: Numbering) -> tuple[int, Ints]:
-        """Its weights."""
+        """Its weights; or their source, and for how many regions and units it makes them."""
+        if isinstance(self.weights, SourcedWeights):
+            return 11, sourced_integers(self.weights, numbering)
         return 6, [numbering.parameter(self.weights)]
 
     @classmethod
     def from_integers(cls, code: int, children: list[Units], ints: Index, contents: Contents) -> Mix:
-        return cls(children, only_parameter(ints, contents))
+        return cls(children, only_sourced(ints, contents) if code == 11 else only_parameter(ints, contents))

@@ -19,9 +19,12 @@ from pcircuits.circuit.kinds.interface import (
     Units,
     only_child,
     only_parameter,
+    only_sourced,
+    sourced_integers,
 )
 from pcircuits.circuit.support import Support
-from pcircuits.circuit.weights import log_weights
+from pcircuits.circuit.weights import log_weights, rebuilt_weights
+from pcircuits.computed import SourcedWeights
 from pcircuits.errors import ParameterError
 from pcircuits.parameters import Parameter, Sourced
 
@@ -29,16 +32,26 @@ __all__ = ["Sum"]
 
 
 class Sum(AbstractSum):
-    """Dense sums over the width of a child: (R, K) to (R, O) by weights (R, O, K), shared (O, K), or (K,)."""
+    """Dense sums over the width of a child: (R, K) to (R, O) by weights (R, O, K), shared (O, K), or (K,).
+
+    Weights may come from a source: `Sourced(source, R, O)`, or `Sourced(source, 1, O)` for weights that regions share.
+    """
 
     __slots__ = ()
 
-    codes = (7,)
+    codes = (7, 10)
     dense = True
 
-    def __init__(self, child: Units, weights: Parameter) -> None:
-        shape = tuple(weights.shape)
+    def __init__(self, child: Units, weights: Parameter | Sourced) -> None:
         regions, width = child.shape
+        if isinstance(weights, Sourced):
+            lead = (regions,) if weights.regions == regions else ()
+            if not lead and weights.regions != 1:
+                raise ParameterError(
+                    f"the source makes weights for {weights.regions} regions, and {child!r} has {regions}"
+                )
+            weights = SourcedWeights(weights, (*lead, weights.width, width))
+        shape = tuple(weights.shape)
         if len(shape) not in (1, 2, 3) or shape[-1] != width or (len(shape) == 3 and shape[0] != regions):
             raise ParameterError(
                 f"the weights of a sum over {child!r} have shape {shape}; they need ({regions}, O, {width}), "
@@ -73,12 +86,15 @@ class Sum(AbstractSum):
         sourced: Callable[[Sourced], Sourced],
     ) -> Sum:
         (child,) = children
-        return Sum(child, parameter(self.weights))
+        return Sum(child, rebuilt_weights(self.weights, parameter, sourced))
 
     def to_integers(self, numbering: Numbering) -> tuple[int, Ints]:
-        """Its weights."""
+        """Its weights; or their source, and for how many regions and units it makes them."""
+        if isinstance(self.weights, SourcedWeights):
+            return 10, sourced_integers(self.weights, numbering)
         return 7, [numbering.parameter(self.weights)]
 
     @classmethod
     def from_integers(cls, code: int, children: list[Units], ints: Index, contents: Contents) -> Sum:
-        return cls(only_child(children), only_parameter(ints, contents))
+        weights = only_sourced(ints, contents) if code == 10 else only_parameter(ints, contents)
+        return cls(only_child(children), weights)

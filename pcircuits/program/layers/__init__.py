@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pcircuits.program.layers.chain import ChainLayer
 from pcircuits.program.layers.inputs import ConstantLayer, InputLayer
 from pcircuits.program.layers.layer import Build, Layer
 from pcircuits.program.layers.leaves import LeavesLayer
@@ -23,4 +24,5 @@ LAYERS: Mapping[str, Callable[[int, Node, Build], Layer]] = {
     "sum": SumLayer,
     "leaves": LeavesLayer,
     "mixture": MixtureLayer,
+    "chain": ChainLayer,
 }

@@ -12,7 +12,7 @@ from pcircuits.families.interface import Parameters
 from pcircuits.program.edges import Flow, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
-from pcircuits.program.leaf_functions import Density
+from pcircuits.program.leaf_functions import Density, PartialMode
 from pcircuits.program.numbers import FAR, LOG2E, TINY, from_logs, rebased
 from pcircuits.program.plan import Columns, Node
 from pcircuits.program.rows import Rows, blocks
@@ -23,6 +23,9 @@ __all__ = ["LARGEST", "ConstantLayer", "InputLayer", "lost"]
 
 LARGEST = {torch.float32: 2.0**13, torch.float64: 2.0**31}
 """How large the base-2 logs of units may be before rounding hides how units differ: by 1e-3 in float32, 1e-7 in float64."""
+
+BESIDE = 4
+"""The rows of a table beside those of states: for what is impossible, at both ends, for what is missing, and the mode."""
 
 WHOLE = 2.0**51
 """Up to here sums of exponents are exact integers."""
@@ -49,7 +52,7 @@ class InputLayer(Layer):
         self.leaves = LeafParameters(node, build, node.count)
         self.family = self.leaves.family
         self.chunked = build.chunked
-        self.all_rows = self.leaves.source is not None
+        self.all_rows = self.leaves.streamed
         self.in_logs = build.locations.by_unit[index]  # read unit by unit: each is then scaled
         columns = node.rows["columns"]
         assert isinstance(columns, Columns)
@@ -76,16 +79,16 @@ class InputLayer(Layer):
             return 0
         place = self.leaves.place
         stored = self.count if place is None else int(place.max()) + 1
-        return stored * self.width * (self.family.states + 3)
+        return stored * self.width * (self.family.states + BESIDE)
 
     def _fits(self, memory: int) -> bool:
         """Whether units are looked up in a table of all states, which fits the bound."""
-        if not isinstance(self.family, AbstractFinite) or self.leaves.source is not None:
+        if not isinstance(self.family, AbstractFinite) or self.leaves.streamed:
             return False
-        return not self.chunked or 32 * self.count * self.width * (self.family.states + 3) <= memory
+        return not self.chunked or 32 * self.count * self.width * (self.family.states + BESIDE) <= memory
 
     def up(self, state: State) -> None:
-        if isinstance(state.leaf, Density) and self._table_of(state.prepared) is not None:
+        if isinstance(state.leaf, Density | PartialMode) and self._table_of(state.prepared) is not None:
             self._look_up(state)
             return
         found = state.prepared.of(self)
@@ -119,7 +122,7 @@ class InputLayer(Layer):
 
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         """What a source makes is asked for in ranges of columns."""
-        streamed = self.chunked and self.leaves.source is not None
+        streamed = self.chunked and self.leaves.streamed
         most = state.memory // (4 * PARAMETER_BYTES * self.count * self.leaves.event)
         return self.leaves.ranges(most if streamed else None)
 
@@ -127,8 +130,9 @@ class InputLayer(Layer):
         """The row of the table for each unit row and row of data, (R, B)."""
         assert isinstance(self.family, AbstractFinite)
         states = self.family.states
-        x, observed = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
-        entry = torch.where(observed, x.clamp(-1, states).long(), states + 1)
+        x, observed, *wanted = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
+        missing = torch.where(wanted[0], states + 2, states + 1) if wanted else states + 1
+        entry = torch.where(observed, x.clamp(-1, states).long(), missing)
         return entry.add_(state.prepared.ready(self, "first entries", self._first_entries))
 
     def _first_entries(self) -> Tensor:
@@ -136,7 +140,7 @@ class InputLayer(Layer):
         place = self.leaves.place
         rows = torch.arange(self.count, device=self.columns.device) if place is None else place
         assert self.family.states is not None
-        return (rows * (self.family.states + 3) + 1).unsqueeze(1)
+        return (rows * (self.family.states + BESIDE) + 1).unsqueeze(1)
 
     def _look_up(self, state: State) -> None:
         """Rows of the table by the state observed."""
@@ -146,12 +150,12 @@ class InputLayer(Layer):
             state.saved[self.index] = entry
         if state.logs and not state.prepared.kept:  # autograd follows such a pass itself
             numbers, exponent = self._filled(state)
-            state.put(self, Rows(numbers, entry, states + 3), exponent[entry])
+            state.put(self, Rows(numbers, entry, states + BESIDE), exponent[entry])
             return
         numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
         at = entry.flatten()
         found = slack.index_select(1, at).view(2, *entry.shape).transpose(0, 1)
-        state.put(self, Rows(numbers, entry, states + 3), exponent.index_select(0, at).view(entry.shape), found)
+        state.put(self, Rows(numbers, entry, states + BESIDE), exponent.index_select(0, at).view(entry.shape), found)
 
     def _log_table(self, state: State) -> Tensor:
         """(U, K, S)."""
@@ -159,23 +163,26 @@ class InputLayer(Layer):
         return found["table"] if "table" in found else self.leaves.log_table(state.prepared)
 
     def _filled(self, state: State) -> tuple[Tensor, Tensor]:
-        """Base-2 logs of all states, between rows for what is impossible, and one for what is missing, (U·(S + 3), K)."""
+        """Base-2 logs of the rows of the table, (U·(S + 4), K): states between two rows for what is impossible, then what
+        is missing, and the mode."""
         by_state = self._log_table(state).transpose(1, 2).to(state.dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
-        impossible = missing - torch.inf
-        return rebased(torch.cat([impossible, by_state, impossible, missing], 1).flatten(0, 1))
+        impossible, mode = missing - torch.inf, by_state.amax(1, keepdim=True)
+        return rebased(torch.cat([impossible, by_state, impossible, missing, mode], 1).flatten(0, 1))
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        """The numbers of what `_filled` has, (U·(S + 3), K), with exponents and bounds (2, U·(S + 3))."""
+        """The numbers of what `_filled` has, (U·(S + 4), K), with exponents and bounds (2, U·(S + 4))."""
         table = self._log_table(state)
         stored, _, states = table.shape
         scaled = rebased if state.logs or self.in_logs else from_logs
-        numbers = state.slack.new_empty((stored, states + 3, self.width))
-        exponent = numbers.new_empty((stored, states + 3), dtype=torch.float64)
+        numbers = table.new_empty((stored, states + BESIDE, self.width), dtype=state.dtype)
+        exponent = numbers.new_empty((stored, states + BESIDE), dtype=torch.float64)
         of_states = slice(1, states + 1)
         for begin, end in blocks(stored, numbers, numbers[0].numel()):
-            made, exponent[begin:end, of_states] = scaled((table[begin:end] * LOG2E).to(state.dtype), 1)
+            logs = (table[begin:end] * LOG2E).to(state.dtype)
+            made, exponent[begin:end, of_states] = scaled(logs, 1)
             numbers[begin:end, of_states] = made.transpose(1, 2)
+            numbers[begin:end, -1], exponent[begin:end, -1] = scaled(logs.amax(-1))
         for entry, log in ((0, -torch.inf), (states + 1, -torch.inf), (states + 2, 0.0)):
             numbers[:, entry], exponent[:, entry] = scaled(numbers.new_full((1, self.width), log))
         exponent = exponent.flatten()
@@ -189,6 +196,10 @@ class InputLayer(Layer):
         if in_table or not to.hears_leaves:
             self._gradient(state, flow, to)
             return
+        if self._table_of(state.prepared) is not None:
+            place = self.leaves.place
+            if to.tables(self.columns[:, 0], lambda: self.leaves.log_table(state.prepared), place, flow):
+                return
         stored = self.leaves.stored(state.prepared)
         for begin, end in self._ranges(state):
             parameters = self.leaves.columns(state.prepared, stored, begin, end)
@@ -206,9 +217,9 @@ class InputLayer(Layer):
                 entry = self._entries(state) if entry is None else entry
 
                 def by_unit(total: Tensor) -> Tensor:
-                    return total.view(stored, states + 3, -1)[:, 1 : states + 1].transpose(1, 2)
+                    return total.view(stored, states + BESIDE, -1)[:, 1 : states + 1].transpose(1, 2)
 
-                shape = (stored * (states + 3), self.width)
+                shape = (stored * (states + BESIDE), self.width)
                 gradients.add_rows(self, "table", shape, entry.flatten(), flow.reshape(-1, self.width), by_unit)
             return
         for begin, end in self._ranges(state):
@@ -223,9 +234,16 @@ class InputLayer(Layer):
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
         columns = self.columns[visits.row]
-        if isinstance(self.family, AbstractFinite) and self.leaves.source is None and self._small(state):
+        missing = ~trace.observed[visits.sample.unsqueeze(1), columns].all(1)
+        if not bool(missing.all()):  # what was observed needs no choice
+            visits, columns = visits.where(missing), columns[missing]
+        if not len(visits.sample):
+            return
+        if isinstance(self.family, AbstractFinite) and not self.leaves.streamed and self._small(state):
             unit = visits.row * self.width + visits.column
-            states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
+            states = trace.selector.pick_mode(lambda: self._modes(state), unit)
+            if states is None:
+                states = trace.selector.pick_state(lambda: self._cumulative(state), unit)
             if states is not None:
                 trace.write_states(visits.sample, columns[:, 0], states)
                 return
@@ -235,6 +253,16 @@ class InputLayer(Layer):
         states = self.family.states
         assert states is not None
         return state.prepared.kept and 2 * 8 * self.count * self.width * (states + 1) <= state.memory
+
+    def _modes(self, state: State) -> Tensor:
+        """The most probable state of each unit, (R·K,)."""
+
+        def made() -> Tensor:
+            modes = self.leaves.log_table(state.prepared).argmax(-1)
+            rows = modes if self.leaves.place is None else modes.index_select(0, self.leaves.place)
+            return rows.expand(self.count, self.width).reshape(-1)
+
+        return state.prepared.ready(self, "modes", made)
 
     def _cumulative(self, state: State) -> Tensor:
         """The cumulative probabilities of each unit's states, (R·K, S)."""

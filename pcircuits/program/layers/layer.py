@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractFamily, Parameters
+from pcircuits.parameters import Sourced
 from pcircuits.program.edges import Flow, Gather, Locations, Visits
-from pcircuits.program.plan import Edges, Node, Owned, SourceRows
+from pcircuits.program.plan import Edges, Node, Owned
 from pcircuits.program.rows import Spans
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Stores, View
@@ -26,9 +27,15 @@ class Build:
 
     stores: Stores
     locations: Locations
-    source_of: Callable[[SourceRows], nn.Module]
+    source_of: Callable[[Sourced], nn.Module]
     device: torch.device | None
-    chunked: bool
+    memory: int | None
+    """The bound on memory; None where nothing is cut to it."""
+
+    @property
+    def chunked(self) -> bool:
+        """Whether rows and columns are cut to the bound."""
+        return self.memory is not None
 
     def gather(self, edges: Edges) -> Gather:
         """The run-time form of edges."""
@@ -38,7 +45,7 @@ class Build:
         """The stored rows of a parameter of a node."""
         rows = node.rows[name]
         assert isinstance(rows, Owned)
-        return self.stores.view(f"{node.kind}{len(self.locations.logs)}_{name}", rows)
+        return self.stores.view(f"{node.kind}{len(self.locations.logs)}_{name}", rows, self.source_of)
 
 
 @runtime_checkable
@@ -115,6 +122,13 @@ class Flows:
         Their columns are (R, A, size), their parameters (R, A, K, *event), and their flow (R, B, K).
         """
 
+    def tables(self, columns: Tensor, table: Callable[[], Tensor], place: Tensor | None, flow: Tensor) -> bool:
+        """The same of units over the columns (R,) that look log-probabilities up in a table (U, K, S), row r in `place[r]`.
+
+        False where it is of no use: then `leaves` is called.
+        """
+        return False
+
     def edges(self, state: State, layer: Layer, begin: int, flows: Callable[[int], Tensor], rows: slice) -> None:
         """Flows into the inputs `begin`, `begin + 1`, ... of a layer's sums, (B, O, n), made when called for one of its rows.
 
@@ -138,6 +152,10 @@ class Selector(ABC):
 
     def pick_state(self, cumulative: Callable[[], Tensor], unit: Tensor) -> Tensor | None:
         """For visits (V,) of units whose states have cumulative probabilities (U, S), a state each; or None: settle them."""
+        return None
+
+    def pick_mode(self, modes: Callable[[], Tensor], unit: Tensor) -> Tensor | None:
+        """Likewise for units whose most probable states are known, (U,)."""
         return None
 
     def pick_grouped(self, scores: Callable[[Tensor], Tensor], groups: int, group: Tensor, at_once: int) -> Tensor:

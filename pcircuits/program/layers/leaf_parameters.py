@@ -1,4 +1,9 @@
-"""The parameters of input units, stored or made by a source, as tensors for a range of columns."""
+"""The parameters of input units, stored or made by a source, as tensors for a range of columns.
+
+What a source makes is asked for once, and is then a parameter like any other: for each pass in training, and once until
+something changes otherwise. Only where all of it is too much for the bound on memory is it streamed: asked for again in
+ranges of columns, whenever a layer comes to them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
+from pcircuits.computed import columns_of
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Source
@@ -16,8 +23,12 @@ from pcircuits.program.layers.layer import Build, Gradients, Layer
 from pcircuits.program.plan import Node, SourceRows
 from pcircuits.program.state import Prepared
 from pcircuits.program.stores import Store, View
+from pcircuits.program.tracing import plain
 
 __all__ = ["PARAMETER_BYTES", "LeafParameters"]
+
+SHARE = 4
+"""What a source makes is kept whole where it takes no more than this part of the bound on memory."""
 
 PARAMETER_BYTES = 64
 """What a number of a leaf unit's parameters takes, with what is derived from it."""
@@ -50,9 +61,14 @@ class LeafParameters(nn.Module):
         self.views = nn.ModuleDict()
         self._source: tuple[nn.Module | None] = (None,)
         rows: Tensor | None = None
+        self.streamed = False
         made = node.rows.get("source")
         if isinstance(made, SourceRows):
-            self._source = (build.source_of(made),)
+            self._source = (build.source_of(made.sourced),)
+            of_unit = sum(self.event if spec.event_ndim else 1 for spec in family.parameters.values())
+            of_column = made.sourced.regions * of_unit
+            self.streamed = build.memory is not None and SHARE * 8 * of_column * self.width > build.memory
+            self._most = None if build.memory is None else max(1, build.memory // (2 * PARAMETER_BYTES * of_column))
             index = made.index.ravel()
             if not np.array_equal(index, np.arange(made.sourced.regions)):
                 rows = torch.as_tensor(index, device=build.device)
@@ -83,23 +99,47 @@ class LeafParameters(nn.Module):
         return getattr(self.family, "states", None) or 1
 
     def stored(self, prepared: Prepared) -> Mapping[str, Tensor]:
-        """The stored parameters (U, K or 1, *event), or those of the source under their own names."""
-        if self.source is not None:
+        """The parameters (U, K or 1, *event); or, where they are streamed, those of the source under their own names."""
+        if self.source is None:
+            return {name: self._of(prepared, name) for name in self.views}
+        if self.streamed:
             return dict(self.source.named_parameters())
-        return {name: self._of(prepared, name) for name in self.views}
+        made = prepared.derived.once((self.source, self.width), self._whole)
+        return {name: value.double() for name, value in made.items()} if prepared.wide or prepared.logs else made
+
+    def _whole(self) -> dict[str, Tensor]:
+        """What the source makes for all columns; in training, what it computes on the way is not kept where it is much."""
+        source = self.source
+        assert isinstance(source, Source)
+        columns = columns_of(source, self.width)
+        if self._most is None or self._most >= self.width:
+            made = source.parameters_for(columns)
+        else:
+            again = torch.is_grad_enabled() and plain()
+            parts = [
+                checkpoint(source.parameters_for, some, use_reentrant=False) if again else source.parameters_for(some)
+                for some in torch.split(columns, self._most)
+            ]
+            made = {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+        return {name: made[name] for name in self.family.parameters}
 
     def names(self) -> list[str]:
         """The names under which `stored` has them."""
-        return list(self.views) if self.source is None else [name for name, _ in self.source.named_parameters()]
+        if self.source is not None and self.streamed:
+            return [name for name, _ in self.source.named_parameters()]
+        return list(self.family.parameters)
 
     def tabulated(self) -> bool:
-        """Whether the family makes the log-probabilities of all its states at once, from stored parameters."""
-        return isinstance(self.family, AbstractFinite) and self.family.tabulated and self.source is None
+        """Whether the family makes the log-probabilities of all its states at once."""
+        return isinstance(self.family, AbstractFinite) and self.family.tabulated and not self.streamed
 
     def log_table(self, prepared: Prepared) -> Tensor:
         """The log-probabilities of all states, (U, K, S), autograd following."""
         assert isinstance(self.family, AbstractFinite)
         name = self.family.table_of
+        if self.source is not None:
+            table = self.family.log_table(self.stored(prepared))
+            return table.expand(table.shape[0], self.width, table.shape[-1])
         if name is not None:
             view = self.views[name]
             assert isinstance(view, View)
@@ -115,6 +155,8 @@ class LeafParameters(nn.Module):
     @property
     def place(self) -> Tensor | None:
         """The row of the table for each row of units; None where they are in order."""
+        if self.source is not None:
+            return self.source_rows
         if len(self.views) != 1:
             return None
         view = next(iter(self.views.values()))
@@ -131,7 +173,7 @@ class LeafParameters(nn.Module):
 
     def columns(self, prepared: Prepared, stored: Mapping[str, Tensor], begin: int, end: int) -> dict[str, Tensor]:
         """Parameters (R, n or 1, *event) of the columns begin..end-1."""
-        if self.source is not None:
+        if self.streamed:
             device = next((t.device for t in stored.values()), None)
             return self.at_columns(prepared, stored, torch.arange(begin, end, device=device))
         whole = {name: self._rows(name, value) for name, value in stored.items()}
@@ -141,7 +183,7 @@ class LeafParameters(nn.Module):
 
     def at_columns(self, prepared: Prepared, stored: Mapping[str, Tensor], columns: Tensor) -> dict[str, Tensor]:
         """Parameters (R, n or 1, *event) of chosen columns (n,)."""
-        if self.source is not None:
+        if self.streamed:
             made = self._made(stored, columns)
             if prepared.logs:
                 made = {name: value.double() for name, value in made.items()}
@@ -152,12 +194,12 @@ class LeafParameters(nn.Module):
     def units(self, prepared: Prepared, row: Tensor, column: Tensor) -> dict[str, Tensor]:
         """Parameters (V, *event) of chosen units."""
         stored = self.stored(prepared)
-        if self.source is not None:
+        if self.streamed:
             distinct, place = torch.unique(column, return_inverse=True)
             return {name: v[row, place] for name, v in self.at_columns(prepared, stored, distinct).items()}
         found = {}
         for name, value in stored.items():
-            place = getattr(self.views[name], "place")  # noqa: B009
+            place = self._place(name)
             at = row if place is None else place[row]
             found[name] = value[at, 0 if value.shape[1] == 1 else column]
         return found
@@ -200,8 +242,16 @@ class LeafParameters(nn.Module):
         if of_x is not None and of_inputs[-1] is not None:
             gradients.add_x(of_inputs[-1])
 
+    def _place(self, name: str) -> Tensor | None:
+        """For each row of units, the row of a parameter; None where they are in order."""
+        if self.source is not None:
+            return self.source_rows
+        view = self.views[name]
+        assert isinstance(view, View)
+        return view.place
+
     def _rows(self, name: str, value: Tensor) -> Tensor:
-        place = getattr(self.views[name], "place")  # noqa: B009
+        place = self._place(name)
         if place is None:
             return value
         return value.expand(self.count, *value.shape[1:]) if len(value) == 1 else value.index_select(0, place)

@@ -96,7 +96,7 @@ class LeafProducts(nn.Module):
             return self._derived(parameters, end - begin)
 
         small = 3 * 8 * self.count * self.arity * self.width <= state.memory
-        if keep and small and self.leaves.source is None:
+        if keep and small and not self.leaves.streamed:
             key = f"columns {begin} {end} {self.by_table(state.leaf)}"
             return state.prepared.ready(self, key, made)  # type: ignore[arg-type]
         return made()
@@ -322,7 +322,7 @@ class LeavesLayer(Layer):
     def _ranges(self, state: State) -> list[tuple[int, int]]:
         leaves = self.product.leaves
         of_column = 4 * PARAMETER_BYTES * len(self.product.columns) * leaves.event
-        return self.product.ranges(state, of_column, self.chunked and leaves.source is not None)
+        return self.product.ranges(state, of_column, self.chunked and leaves.streamed)
 
     def _columns(self, state: State, span: tuple[int, int]) -> LeafColumns:
         keep = state.prepared.kept

@@ -15,7 +15,7 @@ from pcircuits.program.layers.pairs import PAIR_BYTES
 from pcircuits.program.layers.sums import Weights, outputs_of, reduce_logs
 from pcircuits.program.numbers import LOG2E, TINY, TOLERANCE, from_logs
 from pcircuits.program.plan import Node, Owned
-from pcircuits.program.state import Maximise, Prepared, State
+from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Store
 
 __all__ = ["MixtureLayer"]
@@ -88,7 +88,7 @@ class MixtureLayer(Layer):
         if not self.chunked:
             return [(0, self.inputs)], [slice(0, batch)]
         memory = state.memory // self.count
-        event = 1 if self.product.leaves.source is None else self.product.leaves.event
+        event = self.product.leaves.event if self.product.leaves.streamed else 1
         columns, share, of_entry = memory // (4 * PARAMETER_BYTES * (arity * event + 8)), 4, STATISTIC_BYTES
         if self.product.by_table(state.leaf):
             share, of_entry = 2, PAIR_BYTES
@@ -173,7 +173,8 @@ class MixtureLayer(Layer):
                 terms = values + weights[:, o, None]
                 peak = terms.detach().amax(-1, keepdim=True)
                 peak = torch.where(torch.isfinite(peak), peak, 0.0)
-                of_output: Maximise = maximise if isinstance(maximise, bool) else maximise[:, o, None]
+                of_output = outputs_of(maximise, slice(o, o + 1))
+                of_output = of_output if isinstance(of_output, bool) else of_output.squeeze(-1)
                 made.append(reduce_logs(terms - peak, -1, of_output).double() + peak.squeeze(-1))
             return torch.stack(made, -1) + base.unsqueeze(-1)
         numbers, exponent = from_logs(values)

@@ -37,8 +37,10 @@ def reduce_logs(terms: Tensor, dim: int, maximise: Maximise) -> Tensor:
 
 
 def outputs_of(maximise: Maximise, outputs: slice) -> Maximise:
-    """Of a mask (R, O), that of some outputs, for rows of data in the second axis: (R, 1, o)."""
-    return maximise if isinstance(maximise, bool) else maximise[:, None, outputs]
+    """Of a mask (R, O), or (R, B, O), that of some outputs, for rows of data in the second axis: (R, 1 or B, o)."""
+    if isinstance(maximise, bool):
+        return maximise
+    return maximise[:, None, outputs] if maximise.ndim == 2 else maximise[..., outputs]
 
 
 def quotient(flow: Tensor, numbers: Tensor) -> Tensor:

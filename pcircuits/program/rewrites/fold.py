@@ -16,7 +16,8 @@ def fold(plan: Plan) -> Plan:
     groups: dict[Hashable, list[Node]] = {}
     depth_of: dict[Hashable, int] = {}
     for number, (node, depth) in enumerate(zip(plan.nodes, plan.depths(), strict=True)):
-        own = number if "source" in node.rows else None  # a source is asked for what it makes as a whole
+        whole = "source" in node.rows or node.kind == "chain"  # a source is asked as a whole, and steps have an order
+        own = number if whole else None
         key = (depth, node.signature(), own)
         groups.setdefault(key, []).append(node)
         depth_of[key] = depth

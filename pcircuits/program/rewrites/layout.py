@@ -67,7 +67,7 @@ def _ordered(plan: Plan) -> Plan:
     for number in reversed(range(len(nodes))):
         node = nodes[number]
         order = _first_seen(wanted.get(number, []), node.first, node.count)
-        if (order != np.arange(node.count)).any():
+        if node.kind != "chain" and (order != np.arange(node.count)).any():
             node = nodes[number] = node.take(order)
             moved[number] = node.first + order
         for edges in node.edges():

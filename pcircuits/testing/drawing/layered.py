@@ -16,9 +16,9 @@ from pcircuits.structures import (
     CP,
     AbstractLayer,
     Leaves,
-    RandomSimplices,
     RegionGraph,
     Tucker,
+    Weights,
     binary_quad_tree,
     chain,
     layered,
@@ -41,11 +41,11 @@ LEAF_SPREAD = 150.0
 class _Stacked(AbstractLayer):
     """CP with two dense sums, one above the other, for every use of a region."""
 
-    def read(self, units: Units, width: int, weights: RandomSimplices) -> Units:
+    def read(self, units: Units, width: int, weights: Weights) -> Units:
         inner = units.sum(weights(units.regions, width, units.width))
         return inner.sum(weights(units.regions, width, width))
 
-    def join(self, parts: Sequence[Units], width: int, weights: RandomSimplices) -> Units:
+    def join(self, parts: Sequence[Units], width: int, weights: Weights) -> Units:
         return Product(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -36,6 +37,9 @@ class Case:
             return cls(family, flat, points, torch.ones_like(points))
         mean, deviation = family.raw_moment(1, flat), family.central_second_moment(flat).sqrt()
         z, weights = panels()
+        inner = family.edges(flat)
+        if inner is not None or math.isfinite(family.support.most):
+            return cls(family, flat, *_between(_ends(family, inner, mean, deviation)))
         start = family.support.least + REACH * deviation if math.isfinite(family.support.least) else mean
         return cls(family, flat, start + deviation * z.unsqueeze(-1), weights.unsqueeze(-1) * deviation)
 
@@ -59,6 +63,27 @@ class Case:
     def close(self, got: Tensor, want: Tensor, what: str, tolerance: float = 1e-8) -> None:
         """Equal up to `tolerance` · max(1, |want|), and infinite in the same places."""
         require_close(got, want, f"{what} of {self.family}", tolerance)
+
+
+def _ends(family: AbstractUnivariate, inner: Tensor | None, mean: Tensor, deviation: Tensor) -> list[Tensor]:
+    """The ends of the support, or places beyond the tails, and where the density is not smooth between them, each (n,)."""
+    edges = [] if inner is None else list(inner.expand(*mean.shape, -1).unbind(-1))
+    low = torch.full_like(mean, family.support.least)
+    high = torch.full_like(mean, family.support.most)
+    low = torch.where(low.isfinite(), low, mean - REACH * deviation)
+    high = torch.where(high.isfinite(), high, mean + REACH * deviation)
+    return [low, *edges, high]
+
+
+def _between(ends: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Points and weights (M, n) of Gauss-Legendre rules on 400 panels between each two of the ends (n,)."""
+    z, rule = panels()
+    points, weights = [], []
+    for a, b in pairwise(ends):
+        half = 0.5 * (b - a).unsqueeze(0) / REACH
+        points.append(0.5 * (a + b) + half * z.unsqueeze(-1))
+        weights.append(half * rule.unsqueeze(-1))
+    return torch.cat(points), torch.cat(weights)
 
 
 def _largest(family: AbstractUnivariate, parameters: Parameters) -> int:

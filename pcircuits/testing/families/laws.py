@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -71,9 +72,19 @@ def mass_of_intervals(case: Case) -> None:
 
 def _integral(case: Case, lower: Tensor, upper: Tensor) -> Tensor:
     """∫ p between bounds (n,), cut off where the points or the support end; 0 where lower >= upper."""
-    least = case.family.support.least
+    inner = case.family.edges(case.parameters)
+    if inner is not None:  # the pieces between jumps, one after the other
+        cuts = [torch.full_like(lower, -torch.inf), *inner.unbind(-1), torch.full_like(lower, torch.inf)]
+        parts = [_smooth(case, torch.maximum(lower, a), torch.minimum(upper, b)) for a, b in pairwise(cuts)]
+        return torch.stack(parts).sum(0)
+    return _smooth(case, lower, upper)
+
+
+def _smooth(case: Case, lower: Tensor, upper: Tensor) -> Tensor:
+    least, most = case.family.support.least, case.family.support.most
     start = case.points[0] if math.isinf(least) else torch.full_like(case.points[0], least)
-    lower, upper = torch.maximum(lower, start), torch.minimum(upper, case.points[-1])
+    end = case.points[-1] if math.isinf(most) else torch.full_like(case.points[0], most)
+    lower, upper = torch.maximum(lower, start), torch.minimum(upper, end)
     width = (upper - lower).clamp(min=0.0)
     nodes, weights = (torch.as_tensor(a) for a in np.polynomial.legendre.leggauss(16))
     t = ((torch.arange(400).double().unsqueeze(-1) + 0.5 * (1 + nodes)) / 400).reshape(-1, 1)

@@ -11,6 +11,7 @@ import torch
 
 from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Constant, Input, Mix, Outer, Product, Sum, Units, Wiring
+from pcircuits.computed import SourcedWeights
 from pcircuits.errors import CircuitError
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.parameters import Parameter, Sourced
@@ -209,6 +210,12 @@ def _mixes(array: Mix, below: list[Place]) -> Callable[[int, int], Node]:
 
 def _logs(parameter: Parameter) -> Any:
     """The logarithms of a parameter, as nested lists: as it was given them, or those of its values."""
+    if isinstance(parameter, SourcedWeights):
+        with torch.no_grad():
+            made = parameter.sourced.source.parameters_for(torch.arange(parameter.sourced.width))  # type: ignore[operator]
+        ((name, value),) = made.items()
+        numbers = value.reshape(parameter.shape).tolist()
+        return numbers if name == "log_weights" else _log_of(numbers)
     if parameter.log_value is not None:
         return parameter.log_value.tolist()
     return _log_of(parameter.value.tolist())

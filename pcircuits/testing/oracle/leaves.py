@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
+from scipy.special import i0e
 
 from pcircuits.families import FAMILIES
 from pcircuits.families.interface import AbstractFamily
 from pcircuits.testing.oracle.arithmetic import log, log_add, log_sub, log_sum, softplus
 
-__all__ = ["LEAVES", "Build", "CountLeaf", "DensityLeaf", "FiniteLeaf", "Leaf", "NormalLeaf", "from_reference"]
+__all__ = [
+    "LEAVES",
+    "BoundedLeaf",
+    "Build",
+    "CountLeaf",
+    "DensityLeaf",
+    "FiniteLeaf",
+    "Leaf",
+    "NormalLeaf",
+    "from_reference",
+]
 
 Values = Mapping[str, Any]
 """The parameters of one unit: floats, or lists of floats."""
@@ -169,8 +180,10 @@ class DensityLeaf(Leaf):
     def __init__(self, distribution: Any) -> None:
         self.distribution = distribution
         far = (1e-300, 1e-50, 1e-12, 1e-6, 1e-3, 0.1, 0.3, 0.5)
-        ends = [float(end(share)) for end in (distribution.ppf, distribution.isf) for share in far]
-        ends += [float(end) for end in distribution.support() if math.isfinite(end)]
+        low, high = distribution.support()
+        ends = [float(distribution.ppf(share)) for share in (far[2:] if math.isfinite(low) else far)]
+        ends += [float(distribution.isf(share)) for share in (far[2:] if math.isfinite(high) else far)]
+        ends += [float(end) for end in (low, high) if math.isfinite(end)]
         self.ends = sorted(set(ends))
 
     def log_density(self, x: float) -> float:
@@ -199,11 +212,11 @@ class DensityLeaf(Leaf):
         return log_sum(value + math.log(weight) for value, weight in terms if value > -math.inf)
 
     def mode(self) -> float:
-        """The best of the ends of the support and of a search between quantiles."""
+        """The best of the ends of the support, of the median, and of a search between quantiles."""
         low, high = float(self.distribution.ppf(1e-12)), float(self.distribution.isf(1e-12))
         found = float(minimize_scalar(lambda x: -self.log_density(x), (low, high), bounds=(low, high)).x)
         ends = [float(end) for end in self.distribution.support() if math.isfinite(end)]
-        return max([*ends, found], key=self.log_density)
+        return max([*ends, float(self.distribution.median()), found], key=self.log_density)
 
     def moment(self, order: int) -> float:
         return float(self.distribution.moment(order)) if order else 1.0
@@ -219,6 +232,51 @@ class DensityLeaf(Leaf):
             quad(integrand, a, b, epsabs=1e-14, epsrel=1e-13, limit=200, full_output=1)[0]
             for a, b in pairwise(self.ends)
         )
+
+
+class BoundedLeaf(Leaf):
+    """A density that is smooth between given ends and 0 outside of them, by adaptive quadrature."""
+
+    states = None
+
+    def __init__(self, log_density: Callable[[float], float], ends: Sequence[float], mode: float) -> None:
+        self._log_density, self.ends, self._mode = log_density, list(ends), mode
+
+    def log_density(self, x: float) -> float:
+        return self._log_density(x) if self.ends[0] <= x <= self.ends[-1] else -math.inf
+
+    def log_interval(self, lower: float, upper: float) -> float:
+        """Relative to the largest density at the ends of the pieces inside, so that nothing underflows."""
+        low, high = max(lower, self.ends[0]), min(upper, self.ends[-1])
+        if not low < high:
+            return -math.inf
+        ends = [low, *(end for end in self.ends if low < end < high), high]
+        top = max(self.log_density(x) for x in (*ends, *(0.5 * (a + b) for a, b in pairwise(ends))))
+        if top == -math.inf:
+            return -math.inf
+        return top + log(
+            math.fsum(self._quad(lambda x: math.exp(self.log_density(x) - top), a, b) for a, b in pairwise(ends))
+        )
+
+    def mode(self) -> float:
+        return self._mode
+
+    def moment(self, order: int) -> float:
+        return self.expectation(lambda x: x**order)
+
+    def variance(self) -> float:
+        mean = self.moment(1)
+        return self.expectation(lambda x: (x - mean) ** 2)
+
+    def expectation(self, f: Callable[[float], float]) -> float:
+        def integrand(x: float) -> float:
+            return float(f(x)) * math.exp(self.log_density(x))
+
+        return math.fsum(self._quad(integrand, a, b) for a, b in pairwise(self.ends))
+
+    @staticmethod
+    def _quad(integrand: Callable[[float], float], a: float, b: float) -> float:
+        return float(quad(integrand, a, b, epsabs=1e-14, epsrel=1e-13, limit=200, full_output=1)[0])
 
 
 def log_upper_tail(z: float) -> float:
@@ -282,6 +340,43 @@ def _bins(family: Any, values: Values, log_mass: Callable[[float, float, float, 
     return FiniteLeaf(table)
 
 
+def _uniform(family: Any, values: Values) -> Leaf:
+    low, high = values["low"], values["high"]
+    return BoundedLeaf(lambda x: -math.log(high - low), [low, high], 0.5 * (low + high))
+
+
+def _von_mises(family: Any, values: Values) -> Leaf:
+    loc, kappa = values["loc"], values["concentration"]
+    top = -math.log(2 * math.pi * float(i0e(kappa)))
+    ends = [math.pi * i / 16 for i in range(-16, 17)]
+    mode = min(max(math.atan2(math.sin(loc), math.cos(loc)), -math.pi), math.pi)
+    return BoundedLeaf(lambda x: kappa * (math.cos(x - loc) - 1) + top, ends, mode)
+
+
+def _piecewise(cuts: Sequence[float], heights: Callable[[int, float], float]) -> Leaf:
+    """The density at t in [0, 1] of a piece is `heights(piece, t)`."""
+    last = len(cuts) - 2
+
+    def log_density(x: float) -> float:
+        piece = min(max(i for i, cut in enumerate(cuts) if cut <= x), last)
+        return log(heights(piece, (x - cuts[piece]) / (cuts[piece + 1] - cuts[piece])))
+
+    best = max(((i, t) for i in range(last + 1) for t in (0.5, 0.0, 1.0)), key=lambda at: heights(*at))
+    return BoundedLeaf(log_density, cuts, cuts[best[0]] + best[1] * (cuts[best[0] + 1] - cuts[best[0]]))
+
+
+def _histogram(family: Any, values: Values) -> Leaf:
+    cuts, probs = family.cuts, values["probs"]
+    return _piecewise(cuts, lambda i, t: probs[i] / (cuts[i + 1] - cuts[i]))
+
+
+def _piecewise_linear(family: Any, values: Values) -> Leaf:
+    cuts, probs = family.cuts, values["probs"]
+    ends = [cuts[0], *cuts, cuts[-1]]
+    tops = [2 * p / (ends[j + 2] - ends[j]) for j, p in enumerate(probs)]
+    return _piecewise(cuts, lambda i, t: (1 - t) * tops[i] + t * tops[i + 1])
+
+
 def _normal(family: Any, values: Values) -> Leaf:
     return NormalLeaf(values["loc"], values["scale"])
 
@@ -299,10 +394,14 @@ Build = Callable[[AbstractFamily, Values], Leaf]
 
 _TEXTBOOK: dict[str, Build] = {
     "Normal": _normal,
+    "Uniform": _uniform,
+    "VonMises": _von_mises,
+    "Histogram": _histogram,
+    "PiecewiseLinear": _piecewise_linear,
     "DiscretizedNormal": _discretized_normal,
     "DiscretizedLogistic": _discretized_logistic,
 }
-"""What needs more digits in the tails than scipy keeps."""
+"""What needs more digits in the tails than scipy keeps, and what has jumps."""
 
 
 def from_reference(family: AbstractFamily, values: Values) -> Leaf:

@@ -114,6 +114,33 @@ class Oracle:
         )
         return {label: variance for label, (_, variance) in found.items()}
 
+    def covariance(self, one: Variable, other: Variable, evidence: Row | None = None, root: int = 0) -> float:
+        """Cov[x_one, x_other | evidence], by the law of total covariance at every sum; 0 where one of them is observed."""
+        seen = evidence or {}
+        self._possible(seen, root)
+        if one == other:
+            return self.variance(seen, root)[one]
+        if one in seen or other in seen:
+            return 0.0
+        values = self._values(seen)
+        means = [self._statistic(label, values, lambda leaf: leaf.moment(1), _mean) for label in (one, other)]
+        found: dict[int, float] = {}
+        for position, node in self.graph.used(self.roots).items():
+            scope = self.graph.scopes[position]
+            if one not in scope or other not in scope or values[position] == -math.inf:
+                continue
+            if isinstance(node, ProductNode):
+                both = [child for child in node.children if {one, other} <= self.graph.scopes[child]]
+                found[position] = found[both[0]] if both else 0.0
+            elif isinstance(node, SumNode):
+                weighed = zip(shares(node.log_terms(values)), node.children, strict=True)
+                used = [(share, child) for share, child in weighed if share > 0]
+                a, b = (of[position] for of in means)
+                found[position] = math.fsum(
+                    share * (found[child] + (means[0][child] - a) * (means[1][child] - b)) for share, child in used
+                )
+        return found[self.roots[root]]
+
     def posterior(self, unit: Unit, evidence: Row | None = None, root: int = 0) -> list[float]:
         """P(a sum unit is used, and takes its input i | evidence), in the order of its weights."""
         node = self.graph.nodes[self._position(unit)]
