@@ -187,7 +187,7 @@ class _Simplex(Constraint):
         return value.log()
 
     def constrain(self, raw: Tensor) -> Tensor:
-        return self.log(raw).exp()
+        return torch.softmax(raw, -1)
 
     def log(self, raw: Tensor) -> Tensor:
         zero = raw == -torch.inf

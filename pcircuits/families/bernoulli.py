@@ -19,6 +19,9 @@ from pcircuits.parameters import unit_interval
 __all__ = ["Bernoulli"]
 
 
+_PARAMETERS = {"probs": ParameterSpec(unit_interval)}
+
+
 @dataclass(frozen=True)
 class Bernoulli(AbstractFinite):
     """p(1) = probs, p(0) = 1 - probs.
@@ -61,7 +64,7 @@ class Bernoulli(AbstractFinite):
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
-        return {"probs": ParameterSpec(unit_interval)}
+        return _PARAMETERS
 
     def log_table(self, parameters: Parameters) -> Tensor:
         probs = parameters["probs"]

@@ -21,6 +21,9 @@ from pcircuits.parameters import simplex
 __all__ = ["Categorical"]
 
 
+_PARAMETERS = {"probs": ParameterSpec(simplex, event_ndim=1)}
+
+
 @dataclass(frozen=True)
 class Categorical(AbstractFinite):
     """p(s) = probs[s].
@@ -84,7 +87,7 @@ class Categorical(AbstractFinite):
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
-        return {"probs": ParameterSpec(simplex, event_ndim=1)}
+        return _PARAMETERS
 
     def validate(self, parameters: Parameters) -> None:
         shape = tuple(parameters["probs"].shape)

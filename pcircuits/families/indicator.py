@@ -17,6 +17,9 @@ from pcircuits.parameters import fixed
 __all__ = ["Indicator"]
 
 
+_PARAMETERS = {"state": ParameterSpec(fixed, trainable=False)}
+
+
 @dataclass(frozen=True)
 class Indicator(AbstractUnivariate):
     """p(x) = 1 where x = state, else 0. How many other states there are is left to the variable's other leaves.
@@ -49,7 +52,7 @@ class Indicator(AbstractUnivariate):
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
-        return {"state": ParameterSpec(fixed, trainable=False)}
+        return _PARAMETERS
 
     def validate(self, parameters: Parameters) -> None:
         state = parameters["state"]

@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from pcircuits.program.numbers import TINY, from_logs, rebased, unflatten
 from pcircuits.program.plan import Edges, Index, Plan
+from pcircuits.program.rows import Rows, Spans
 from pcircuits.program.state import State
 
-__all__ = ["Gather", "Locations", "Visits"]
+__all__ = ["Flow", "Gather", "Locations", "Visits"]
+
+Flow = Tensor | Spans
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,21 @@ class Gather(nn.Module):
         """What belongs to rows of the program, (rows, B), for the rows read."""
         return values[self.span] if self.span is not None else values.index_select(0, self.entries)
 
+    def read(self, state: State) -> tuple[Rows, Tensor, Tensor | None]:
+        """As `gather`, with numbers that are copied a block at a time, where they are in one layer."""
+        if self.by_unit or len(self.sources) > 1 or (not state.logs and self.in_logs[0]):
+            numbers, exponent, slack = self.gather(state)
+            return Rows(numbers), exponent, slack
+        return self._rows(0, state), self.of_rows(state.exponent), None if state.logs else self.of_rows(state.slack)
+
     def gather(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         """Numbers (n, B, K), exponents (n, B), and bounds on the errors of numbers where they are scaled."""
         exponent = self.of_rows(state.exponent)
         slack = None if state.logs else self.of_rows(state.slack)
         convert = not state.logs and any(self.in_logs)
         parts = []
-        for number, source in enumerate(self.sources):
-            part = self._part(number, state.numbers[source])
+        for number in range(len(self.sources)):
+            part = self._part(number, state)
             parts.append(torch.log2(part.double()) if convert and not self.in_logs[number] else part)
         numbers = self._joined(parts)
         if self.by_unit:
@@ -150,8 +160,8 @@ class Gather(nn.Module):
     def raw(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
         """Base-2 logs of the units read, (B, n·K), in float64; their exponents and bounds on relative errors, likewise."""
         parts = []
-        for number, source in enumerate(self.sources):
-            part = self._part(number, state.numbers[source])
+        for number in range(len(self.sources)):
+            part = self._part(number, state)
             parts.append(part.double() if state.logs or self.in_logs[number] else torch.log2(part.double()))
         numbers, exponent = self._joined(parts), self.of_rows(state.exponent)
         slack = exponent if state.logs else self._relative(state, numbers)
@@ -168,16 +178,22 @@ class Gather(nn.Module):
         relative, absolute = slack[:, 0], slack[:, 1]
         if not self.by_unit:
             relative, absolute = relative.unsqueeze(-1), absolute.unsqueeze(-1)
-        return relative + torch.where(absolute == 0, 0.0, absolute * torch.exp2(-logs))
+        return relative + absolute * torch.exp2(-logs.clamp_min(-1000.0))  # of an exact zero the bound is 0
 
-    def _part(self, number: int, values: Tensor | None) -> Tensor:
-        assert values is not None
-        if self.by_unit:
-            return values[self._buffer("rows", number), :, self._buffer("columns", number)]
-        span = self.spans[number]
+    def _rows(self, number: int, state: State) -> Rows:
+        """The rows read of one of the layers."""
+        rows, span = state.numbers[self.sources[number]], self.spans[number]
+        assert rows is not None
         if span is None:
-            return values.index_select(0, self._buffer("rows", number))
-        return values if (span.start, span.stop) == (0, len(values)) else values[span]
+            return rows.take(self._buffer("rows", number))
+        return rows if (span.start, span.stop) == (0, self.counts[number]) else rows.take(span)
+
+    def _part(self, number: int, state: State) -> Tensor:
+        if not self.by_unit:
+            return self._rows(number, state).whole()
+        rows = state.numbers[self.sources[number]]
+        assert rows is not None
+        return rows.whole()[self._buffer("rows", number), :, self._buffer("columns", number)]
 
     def _joined(self, parts: list[Tensor]) -> Tensor:
         joined = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -205,33 +221,64 @@ class Gather(nn.Module):
             slack[:, 1] += TINY[state.dtype]
         return numbers, top, slack
 
-    def scatter(self, flow: Tensor, flows: list[Tensor | None]) -> None:
-        """Add the flow (n, B, K) of what was read to the flows of the layers it was read from."""
-        whole = len(self.sources) == 1 and self.in_order and self.sole[0] and self.count == self.counts[0]
-        if whole and self.spans[0] is not None:
-            flows[self.sources[0]] = flow
+    @property
+    def one_by_one(self) -> bool:
+        """Whether rows of one layer are read, so that their flow may come a block at a time."""
+        return len(self.sources) == 1 and not self.by_unit
+
+    @property
+    def as_they_are(self) -> bool:
+        """Whether the rows of one layer are read in their order, each once in the program: their flow is what it has."""
+        return self.one_by_one and self.sole[0] and self.spans[0] is not None
+
+    def scatter(self, flow: Tensor, flows: list[Flow | None], begin: int = 0) -> None:
+        """Add the flow (n, B, K) of what was read, or of a block of it, to the flows of the layers it was read from."""
+        if self.one_by_one:
+            self._add(0, flow, flows, begin)
             return
         flat = flow.transpose(1, 2).flatten(0, 1) if self.by_unit else flow
         if not self.in_order:
             flat = flat.index_select(0, self.order)
         begin = 0
-        for number, source in enumerate(self.sources):
+        for number in range(len(self.sources)):
             rows = self._buffer("rows", number)
             part = flat[begin : begin + len(rows)]
             begin += len(rows)
-            total = flows[source]
-            if total is None:
-                shape = (self.counts[number], flow.shape[1], self.widths[number])
-                total = flows[source] = flow.new_empty(shape) if self.sole[number] else flow.new_zeros(shape)
-            self._add(number, total, rows, part)
+            if self.by_unit:
+                total = self._total(number, flow, flows)
+                total.transpose(1, 2).index_put_((rows, self._buffer("columns", number)), part, accumulate=True)
+            else:
+                self._add(number, part, flows, 0)
 
-    def _add(self, number: int, total: Tensor, rows: Tensor, part: Tensor) -> None:
-        span = self.spans[number]
-        if self.by_unit:
-            total.transpose(1, 2).index_put_((rows, self._buffer("columns", number)), part, accumulate=True)
-        elif span is not None:
-            total[span] = part if self.sole[number] else total[span] + part
-        elif self.sole[number]:
+    def _total(self, number: int, flow: Tensor, flows: list[Flow | None]) -> Tensor:
+        """The flow of a layer that is read, as one tensor."""
+        source = self.sources[number]
+        found = flows[source]
+        if isinstance(found, Tensor):
+            return found
+        shape = (self.counts[number], flow.shape[1], self.widths[number])
+        total = flow.new_empty(shape) if self.sole[number] else flow.new_zeros(shape)
+        flows[source] = total = total if found is None else found.fill(total)
+        return total
+
+    def _add(self, number: int, part: Tensor, flows: list[Flow | None], begin: int) -> None:
+        """Add the flow of rows of one layer, from the one that is read as number `begin` on."""
+        source, span = self.sources[number], self.spans[number]
+        if span is not None:
+            span = slice(span.start + begin, span.start + begin + len(part))
+            if self.sole[number] and not isinstance(flows[source], Tensor):
+                found = flows[source] = flows[source] or Spans()
+                assert isinstance(found, Spans)
+                found.add(span, part)
+                return
+            total = self._total(number, part, flows)
+            if self.sole[number]:
+                total[span] = part
+            else:
+                total[span] += part
+            return
+        total, rows = self._total(number, part, flows), self._buffer("rows", number)[begin : begin + len(part)]
+        if self.sole[number]:
             total.index_copy_(0, rows, part)
         else:
             total.index_add_(0, rows, part)
@@ -276,11 +323,11 @@ class Gather(nn.Module):
         layer, row = self.layer[entry], self.row[entry]
         out: Tensor | None = None
         for number, source in enumerate(self.sources):
-            values = state.numbers[source]
-            assert values is not None
+            rows = state.numbers[source]
+            assert rows is not None
             here = slice(None) if len(self.sources) == 1 else layer == source
             at = column if isinstance(column, slice) else column[here]
-            some = values[row[here], batch[here], at].double()
+            some = rows.at(row[here], batch[here], at).double()
             if not state.logs and not self.in_logs[number]:
                 some = torch.log2(some)
             if len(self.sources) == 1:

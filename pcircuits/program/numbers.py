@@ -22,7 +22,7 @@ __all__ = [
     "logsumexp2",
     "power_of_two",
     "rebased",
-    "rescaled",
+    "rescale",
     "scale_of",
     "unflatten",
 ]
@@ -47,8 +47,7 @@ def power_of_two(total: Tensor) -> tuple[Tensor, Tensor]:
     The exponent is read from the bits of the number; where t is below the normal numbers, t · s stays below 1.
     """
     integer, shift, bias = _BITS[total.dtype]
-    bits = total.view(integer) >> shift
-    exponent = (bits - bias).to(torch.float64)
+    exponent = ((total.view(integer) >> shift) - bias).to(torch.float64)
     return scale_of(total), exponent.masked_fill_(total == 0, -torch.inf)
 
 
@@ -58,45 +57,47 @@ def scale_of(total: Tensor) -> Tensor:
     return ((2 * bias - (total.view(integer) >> shift)) << shift).view(total.dtype)
 
 
-def rescaled(numbers: Tensor, exponent: Tensor, slack: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled numbers (n, B, K), changed in place, so that they add up to a number in [1, 2); `slack` (n, 2, B), too.
+def rescale(numbers: Tensor, exponent: Tensor, slack: Tensor) -> None:
+    """Scale numbers (n, B, K) so that they add up to a number in [1, 2); all three are changed in place.
 
     A row that is zero because a row below it is (exponent -inf) is exactly zero. One that became zero here may have lost
     what it was: its bound says so, whatever becomes of its numbers. The error of a single unit is relative to itself.
     """
-    scale, raised = power_of_two(numbers.sum(-1))
-    zero = raised == -torch.inf
-    slack[:, 1].mul_(scale).masked_fill_(zero, 0.0)
+    integer, shift, bias = _BITS[numbers.dtype]
+    total = numbers.sum(-1)
+    bits = total.view(integer) >> shift
+    scale, (relative, absolute) = scale_of(total), slack.unbind(1)
+    zero = total == 0
+    relative.masked_fill_(zero & (exponent > -torch.inf), FAR)
+    absolute.mul_(scale).masked_fill_(zero, 0.0)
     if numbers.shape[-1] == 1:
-        slack[:, 0].add_(slack[:, 1])
-        slack[:, 1].zero_()
-    slack[:, 0].add_((zero & (exponent > -torch.inf)).to(slack.dtype), alpha=FAR)
-    return numbers.mul_(scale.unsqueeze(-1)), exponent + raised, slack
+        relative.add_(absolute)
+        absolute.zero_()
+    exponent.add_(bits - bias).masked_fill_(zero, -torch.inf)
+    numbers.mul_(scale.unsqueeze(-1))
 
 
-def _floor(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """The integer just above the largest of each row, (..., 1), 0 where there is none; and as exponents, (...)."""
-    top = logs.detach().amax(-1, keepdim=True)
-    shift = torch.where(torch.isfinite(top), top.floor() + 1, 0.0)
-    exponent = torch.where(top == -torch.inf, -torch.inf, shift)
-    return shift, exponent.squeeze(-1).to(torch.float64)
+def _floor(logs: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The integer just above the largest of each row; and as exponents, without the axis: -inf where all are -inf."""
+    top = (logs.detach().amax(dim, keepdim=True).floor() + 1).nan_to_num(0.0, posinf=0.0, neginf=-torch.inf)
+    return top.clamp_min(torch.finfo(top.dtype).min), top.squeeze(dim).to(torch.float64)
 
 
-def from_logs(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Base-2 logarithms (..., K) as scaled numbers between 0 and 1, and exponents (...)."""
-    shift, exponent = _floor(logs)
+def from_logs(logs: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """Base-2 logarithms (..., K) as scaled numbers between 0 and 1, and exponents (...); `dim` is the axis of K."""
+    shift, exponent = _floor(logs, dim)
     return torch.exp2(logs - shift), exponent
 
 
-def rebased(logs: Tensor) -> tuple[Tensor, Tensor]:
-    """Base-2 logarithms (..., K) as logarithms below 0, and exponents (...)."""
-    shift, exponent = _floor(logs)
+def rebased(logs: Tensor, dim: int = -1) -> tuple[Tensor, Tensor]:
+    """Base-2 logarithms (..., K) as logarithms below 0, and exponents (...); `dim` is the axis of K."""
+    shift, exponent = _floor(logs, dim)
     return logs - shift, exponent
 
 
 def log2(values: Tensor) -> Tensor:
-    """log2 with log2 0 = -inf, and a gradient of zero there."""
-    positive = values > 0
+    """log2 with log2 0 = -inf, and a gradient of zero there; NaN stays NaN."""
+    positive = ~(values <= 0)
     return torch.where(positive, torch.where(positive, values, 1.0).log2(), -torch.inf)
 
 

@@ -67,8 +67,8 @@ def _without_gradient(
         found = []
         for cut in _slices(leaf.rows, size):
             part = leaf if size >= leaf.rows else leaf.take(cut)
-            for state in program.up_in_pieces(part, prepared, maximise):
-                found.append(_settled(program, state, program.roots(state)))
+            state = program.up(part, prepared, maximise)
+            found.append(_settled(program, state, program.roots(state)))
         if len(found) == 1:
             return found[0]
         return torch.cat([n for n, _ in found]), torch.cat([e for _, e in found])
@@ -132,7 +132,7 @@ class _Run:
     def cuts(self) -> tuple[list[slice], bool]:
         """Slices of rows that are taken together, and whether what they compute is kept for the way back."""
         program, rows = self.program, self.leaf.rows
-        size = min(rows, program.rows_together(keep=True) or rows) or 1
+        size = min(rows, program.rows_together(keep=True, spend=True) or rows) or 1
         pieces = -(-rows // size)
         size = min(size, -(-rows // max(1, 16 * pieces)) * 16)  # of one size, which suits matrix products
         return list(_slices(rows, size)), size >= rows or program.keeps(rows, size)
@@ -188,7 +188,7 @@ class _Evaluated(torch.autograd.Function):
             if state is None:
                 leaf = run.leaf if len(cuts) == 1 else run.leaf.take(cut)
                 state = run.program.up(leaf, ctx.prepared, None, keep=True, rows=cut)
-            run.program.down(state, flow[cut] * LOG2E, to)
+            run.program.down(state, flow[cut] * LOG2E, to, spend=True, last=cut is cuts[-1])
         gradients = to.gradients.all()
         of_x = to.gradients.of_x if data is None or to.gradients.of_x is not None else torch.zeros_like(x)
         return (None, of_x, *(_like(gradients.get(key), t) for key, t in zip(run.keys, tensors, strict=True)))

@@ -47,6 +47,10 @@ class Edges(RowWise):
     rows: Index
     columns: Index | None = None
 
+    def transposed(self) -> Edges:
+        """The first unit that each row reads, of all rows, then the second: rows are laid out as they are read so."""
+        return Edges(self.rows.swapaxes(0, 1), None if self.columns is None else self.columns.swapaxes(0, 1))
+
     def renumbered(self, new: Index) -> Edges:
         """The same units after rows moved: old row i is now row new[i]."""
         return Edges(new[self.rows], self.columns)

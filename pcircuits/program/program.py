@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from pcircuits.circuit.circuit import Circuit
 from pcircuits.circuit.units import Units
 from pcircuits.errors import CircuitError
 from pcircuits.parameters import Sourced
-from pcircuits.program.edges import Gather, Locations, Visits
+from pcircuits.program.edges import Flow, Gather, Locations, Visits
 from pcircuits.program.layers import LAYERS, Build, Layer
 from pcircuits.program.layers.layer import Flows, Selector, Trace
 from pcircuits.program.leaf_functions import LeafFunction
@@ -24,6 +25,7 @@ from pcircuits.program.lower import lower
 from pcircuits.program.numbers import TOLERANCE
 from pcircuits.program.plan import Index
 from pcircuits.program.rewrites import DEFAULT, REWRITES, prune
+from pcircuits.program.rows import Rows, Spans
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Stores
 from pcircuits.program.tracing import plain
@@ -34,12 +36,6 @@ T = TypeVar("T")
 
 DEFAULT_MEMORY = 512 * 2**20
 """The default bound, in bytes, on what is live in a pass."""
-
-CACHE = 64 * 2**20
-"""Bytes that the largest layer should take on a CPU: then the next one finds them in the cache."""
-
-LEAST_ROWS = 16
-"""Rows of data below which layers are mostly overhead; multiples of it suit matrix products."""
 
 OF_ROW = 32
 """Bytes that the exponent and the bound of one row of units take, with what is gathered of them."""
@@ -121,11 +117,25 @@ class Program(nn.Module):
             peak = max(peak, live + layer.live())
             live -= sum(sizes[done] for done in self._done[layer.index])
         self._peak = peak
-        self._largest = max((sizes[layer.index] for layer in layers if layer.gathers()), default=1)
-        self._kept_numbers = sum(sizes[n] for n in back)
-        self._all = self._kept_numbers + 4 * max(sizes)
+        self._measure_back(sizes, [layer.held(self.memory) if layer.index in back else 0 for layer in layers])
         self._rows = sum(layer.count for layer in layers)
+        self._tables = sum(layer.derived(self.memory) for layer in layers)
         self._wide = [layer.index for layer in layers if layer.all_rows]
+
+    def _measure_back(self, sizes: list[int], held: list[int]) -> None:
+        """How many numbers of a row of data are kept for the way back, and how many flows there are at once.
+
+        In training what was kept is dropped on the way: `_spent` is the most that there is then, of both.
+        """
+        flows, pending, left = [0] * len(sizes), 0, sum(held)
+        self._kept_numbers, self._flows, self._spent = left, 0, left
+        for layer in reversed(self.ordered()):
+            for source in layer.sources():
+                pending += sizes[source] - flows[source]
+                flows[source] = sizes[source]
+            beside = pending + layer.live_down(self.memory)
+            self._flows, self._spent = max(self._flows, beside), max(self._spent, left + beside)
+            pending, left = pending - flows[layer.index], left - held[layer.index]
 
     def _own(self, original: nn.Module, memo: dict[int, object], dtype: torch.dtype, device: Any) -> nn.Module:
         """A copy of a source, with what it shares with others: the circuit stays as it is when the program is trained."""
@@ -169,9 +179,10 @@ class Program(nn.Module):
             self._kept[logs, wide] = ([t.clone() for t in now], prepared)
         return prepared
 
-    def full_precision(self) -> torch.autocast:
+    def full_precision(self) -> AbstractContextManager[object]:
         """A context in which autocast, if a caller has switched it on, leaves the program's numbers as they are."""
-        return torch.autocast(self.like.device.type, enabled=False)
+        kind = self.like.device.type
+        return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
     @property
     def streams(self) -> bool:
@@ -184,27 +195,27 @@ class Program(nn.Module):
             p.requires_grad for p in self.sources.parameters()
         )
 
-    def rows_together(self, keep: bool) -> int | None:
-        """How many rows of data fit the bound on memory, and the cache, together; None where nothing is cut."""
+    def rows_together(self, keep: bool, spend: bool = False) -> int | None:
+        """How many rows of data fit the bound on memory together; None where nothing is cut.
+
+        `keep` says that a way back follows, and `spend`, that it drops what was kept.
+        """
         if not self.chunked:
             return None
         element = torch.finfo(self.like.dtype).bits // 8
-        down = sum(layer.live_down(self.memory) for layer in self.ordered()) if keep else 0
-        of_row = element * ((self._all if keep else self._peak) + down) + OF_ROW * self._rows + 32 * self.columns
-        rows = max(1, self.memory // (2 * of_row))
-        return min(rows, self._in_cache()) if not self._wide else rows
+        numbers = self._spent if spend else self._kept_numbers + self._flows if keep else self._peak
+        return max(1, self._free() // (element * numbers + OF_ROW * self._rows + 32 * self.columns))
 
     def keeps(self, rows: int, together: int) -> bool:
-        """Whether what so many rows compute fits the bound on memory, beside the work on those taken together."""
+        """Whether what so many rows compute fits the bound on memory, beside the flows of those taken together."""
         element = torch.finfo(self.like.dtype).bits // 8
         kept = rows * (element * self._kept_numbers + OF_ROW * self._rows)
-        return not self.chunked or kept + together * element * 4 * self._largest <= self.memory
+        return not self.chunked or kept + together * element * self._flows <= self._free()
 
-    def _in_cache(self) -> int:
-        if self.like.device.type != "cpu":
-            return 2**62
+    def _free(self) -> int:
+        """What tables leave of the bound on memory, and half of it at least."""
         element = torch.finfo(self.like.dtype).bits // 8
-        return max(LEAST_ROWS, CACHE // (element * self._largest) // LEAST_ROWS * LEAST_ROWS)
+        return max(self.memory // 2, self.memory - element * self._tables)
 
     @property
     def columns(self) -> int:
@@ -221,7 +232,7 @@ class Program(nn.Module):
         exponent = torch.empty(shape, dtype=torch.float64, device=like.device)
         slack = torch.empty((0 if prepared.logs else self._rows, 2, leaf.rows), dtype=dtype, device=like.device)
         leaf = leaf if like.dtype == dtype else leaf.to(dtype)
-        numbers: list[Tensor | None] = [None] * len(self.layers)
+        numbers: list[Rows | None] = [None] * len(self.layers)
         return State(leaf, prepared, self.memory, self.chunked, exponent, slack, numbers, flags, keep, rows)
 
     def up(
@@ -241,32 +252,6 @@ class Program(nn.Module):
                     state.numbers[done] = None
         return state
 
-    def up_in_pieces(
-        self, leaf: LeafFunction, prepared: Prepared, maximise: Sequence[Maximise] | None
-    ) -> Iterator[State]:
-        """Upward passes over pieces of the rows that suit the cache; fused leaves are evaluated for all rows together."""
-        size = self._in_cache() if self.chunked else leaf.rows
-        if not self._wide or size >= leaf.rows or len(self._wide) == len(self.layers):
-            yield self.up(leaf, prepared, maximise)
-            return
-        whole = self.state(leaf, prepared, maximise, False, slice(None))
-        layers = self.ordered()
-        for number in self._wide:
-            layers[number].up(whole)
-        for begin in range(0, leaf.rows, size):
-            cut = slice(begin, min(begin + size, leaf.rows))
-            state = self.state(leaf.take(cut), prepared, maximise, False, cut)
-            state.exponent.copy_(whole.exponent[:, cut])
-            state.slack.copy_(whole.slack[..., cut])
-            for number in self._wide:
-                state.numbers[number] = whole.of(layers[number])[:, cut]
-            for layer in layers:
-                if state.numbers[layer.index] is None:
-                    layer.up(state)
-                for done in self._done[layer.index]:
-                    state.numbers[done] = None
-            yield state
-
     def roots(self, state: State) -> Roots:
         """What was found at the roots, each with its own exponent."""
         numbers, exponent, slack = self.root.raw(state)
@@ -276,17 +261,27 @@ class Program(nn.Module):
         loose = ~(slack <= TOLERANCE[state.dtype]).all(1)
         return Roots(numbers, exponent, loose)
 
-    def down(self, state: State, flow: Tensor, to: Flows) -> None:
-        """Hand flows from the roots, (B, C), to the layers and to what is to be told of them."""
+    def down(self, state: State, flow: Tensor, to: Flows, spend: bool = False, last: bool = False) -> None:
+        """Hand flows from the roots, (B, C), to the layers and to what is to be told of them.
+
+        With `spend` the numbers of the pass are dropped on the way: nothing else may be asked of it. After the `last` pass,
+        what layers derived from their parameters is, too.
+        """
         with torch.no_grad(), self.full_precision():
-            flows: list[Tensor | None] = [None] * len(self.layers)
+            flows: list[Flow | None] = [None] * len(self.layers)
             shaped = flow.to(state.dtype).view(flow.shape[0], self.root.count, -1).transpose(0, 1)
             self.root.scatter(shaped, flows)
             for layer in reversed(self.ordered()):
                 current = flows[layer.index]
                 flows[layer.index] = None
-                if current is not None:
+                if isinstance(current, Spans):
+                    layer.down_spans(state, current, flows, to)
+                elif current is not None:
                     layer.down(state, current, flows, to)
+                if spend:
+                    state.numbers[layer.index] = None
+                if last:
+                    state.prepared.forget(layer)
 
     def choose(
         self, state: State, root: Tensor, row_of: Tensor, assignment: Tensor, observed: Tensor, selector: Selector

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pcircuits.program.leaf_functions import LeafFunction
+from pcircuits.program.rows import Rows
 from pcircuits.program.stores import Derived
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Prepared:
         self.pure = False
         self.derived = Derived()
         self._tensors: dict[int, Mapping[str, Tensor]] = {}
-        self._ready = Derived()
+        self._ready: dict[int, Derived] = {}
 
     def of(self, layer: Layer) -> Mapping[str, Tensor]:
         """A layer's parameters by name."""
@@ -46,7 +47,11 @@ class Prepared:
     def ready(self, layer: Layer, name: str, make: Callable[[], T]) -> T:
         """What a layer derives from its parameters, made once and without gradients."""
         with torch.no_grad():
-            return self._ready.once((layer.index, name), make)
+            return self._ready.setdefault(layer.index, Derived()).once(name, make)
+
+    def forget(self, layer: Layer) -> None:
+        """Drop what a layer derived: it is made again where it is asked for."""
+        self._ready.pop(layer.index, None)
 
     def replaced(self, tensors: Mapping[int, Mapping[str, Tensor]]) -> Prepared:
         """The same with other tensors for the layers."""
@@ -59,9 +64,9 @@ class Prepared:
 class State:
     """One pass over some rows of data.
 
-    `numbers[i]` are layer i's units, (R, B, K); `exponent` (rows of the program, B) and `slack` (rows of the program, 2, B),
-    bounds on the relative and on the absolute error of the numbers of a row, belong to all layers. `keep` says that a
-    pass back, or down, follows. `rows` says which rows of the evidence these are.
+    `numbers[i]` are layer i's units, rows of (B, K); `exponent` (rows of the program, B) and `slack` (rows of the program,
+    2, B), bounds on the relative and on the absolute error of the numbers of a row, belong to all layers. `keep` says that
+    a pass back, or down, follows. `rows` says which rows of the evidence these are.
     """
 
     leaf: LeafFunction
@@ -70,7 +75,7 @@ class State:
     chunked: bool
     exponent: Tensor
     slack: Tensor
-    numbers: list[Tensor | None]
+    numbers: list[Rows | None]
     maximise: list[Maximise]
     keep: bool
     rows: Any = field(default_factory=lambda: slice(None))
@@ -86,18 +91,27 @@ class State:
         """The dtype of the numbers."""
         return self.slack.dtype
 
-    def of(self, layer: Layer) -> Tensor:
-        """The numbers of a layer."""
-        numbers = self.numbers[layer.index]
-        assert numbers is not None
-        return numbers
+    def rows_of(self, layer: Layer) -> Rows:
+        """The numbers of a layer, to be read a block at a time."""
+        rows = self.numbers[layer.index]
+        assert rows is not None
+        return rows
 
-    def put(self, layer: Layer, numbers: Tensor, exponent: Tensor | float, slack: Tensor | float = 0.0) -> None:
+    def of(self, layer: Layer) -> Tensor:
+        """The numbers of a layer, (R, B, K)."""
+        return self.rows_of(layer).whole()
+
+    def bounds(self, layer: Layer) -> tuple[Tensor, Tensor]:
+        """The exponents (R, B) of a layer, and its bounds (R, 2, B), to be written into."""
+        own = slice(layer.first, layer.first + layer.count)
+        return self.exponent[own], self.slack[own]
+
+    def put(self, layer: Layer, numbers: Tensor | Rows, exponent: Tensor | float, slack: Tensor | float = 0.0) -> None:
         """Set what a layer computed."""
         own = slice(layer.first, layer.first + layer.count)
-        self.numbers[layer.index] = numbers
+        self.numbers[layer.index] = numbers if isinstance(numbers, Rows) else Rows(numbers)
         if self.prepared.pure:  # layers come in the order of their rows
-            wide = torch.as_tensor(exponent, dtype=torch.float64, device=numbers.device)
+            wide = torch.as_tensor(exponent, dtype=torch.float64, device=self.slack.device)
             self.exponent = torch.cat([self.exponent, wide.expand(layer.count, self.leaf.rows)])
             return
         self.exponent[own] = exponent

@@ -209,7 +209,7 @@ class Conditional:
 
     @cached_property
     def deterministic_sums(self) -> list[Maximise]:
-        """For each layer, which of its units (R, O) are sums proved deterministic."""
+        """For each layer, which of its units (R, O) are sums proved deterministic; True everywhere where all sums are."""
         flags = self.circuit_asked.check().determinism.regions
         layers = self.program.ordered()
         masks = [torch.ones((s.count, s.width), dtype=torch.bool, device=self.device) for s in layers]
@@ -219,6 +219,8 @@ class Conditional:
                 if layer >= 0:
                     summed.add(layer)
                     masks[layer][row, column : column + array.width] = bool(flags[id(array)][region])
+        if all(bool(masks[n].all()) for n in summed):
+            return [True] * len(layers)
         return [mask if n in summed and bool(mask.any()) else False for n, mask in enumerate(masks)]
 
 

@@ -72,10 +72,12 @@ def maximum(given: Conditional, exact: bool) -> Completion:
     roots, at = given.roots(known.rows), given.roots(known.rows).unsqueeze(1)
     with torch.no_grad(), naming_the_bound("map", given.program.memory):
         total = torch.stack(given.log_known())
-        best = _candidates(given, roots)
+        best, bound = _candidates(given, roots)
         everything = torch.ones_like(known.observed)
         value = torch.stack(evaluate(given.program, Mode(best, everything)))
-        bound = torch.stack(evaluate(given.program, Mode(known.x, known.observed), given.deterministic_sums))
+        maximise = given.deterministic_sums
+        if not all(flag is True for flag in maximise):  # else maxima everywhere are the bound, too
+            bound = torch.stack(evaluate(given.program, Mode(known.x, known.observed), maximise))
         value, bound = (found.gather(2, at.expand(2, -1, -1)).squeeze(2) for found in (value, bound))
         gap = (bound[0] - value[0]) + (bound[1] - value[1])
         met = gap <= rounding_of(given, value.sum(0))
@@ -86,20 +88,22 @@ def maximum(given: Conditional, exact: bool) -> Completion:
     return Completion(best[0], value[0], bound[0], met[0])
 
 
-def _candidates(given: Conditional, roots: Tensor) -> Tensor:
-    """The completions of all rows that passes of maxima choose, (B, D)."""
+def _candidates(given: Conditional, roots: Tensor) -> tuple[Tensor, Tensor]:
+    """The completions of all rows that passes of maxima choose, (B, D), and the roots of those passes, (2, B, C)."""
     program, known = given.program, given.known()
     prepared = program.prepare(logs=True)
     size = max(1, (program.rows_together(keep=True) or 4 * known.rows) // 4)
     everywhere = [True] * len(program.layers)
-    parts = []
+    parts, tops = [], []
     for begin in range(0, known.rows, size):
         rows = slice(begin, begin + size)
         x, observed = known.x[rows], known.observed[rows]
         state = program.up(Mode(x, observed), prepared, everywhere, keep=True, rows=rows)
+        found = program.roots(state)
+        tops.append(torch.stack([found.logs, found.exponent]))
         row_of = torch.arange(len(x), device=x.device)
         parts.append(program.choose(state, roots[rows], row_of, x, observed, Largest()))
-    return torch.cat(parts)
+    return torch.cat(parts), torch.cat(tops, 1)
 
 
 def rounding_of(given: Conditional, value: Tensor) -> Tensor:

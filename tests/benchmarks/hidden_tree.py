@@ -91,9 +91,9 @@ def ask_once(what: str, side: int, batch: int, states: int, width: int, device: 
     """Build and compile the circuit, take one training step, and print the peak memory from compiling on."""
     model = hidden_tree(side, width, states).compile(torch.float32, device, memory=PEAK_MEMORY)
     x = rows(side, batch, states, device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)  # what torch imports for it is not the circuit's
     forget_peak(device)
     if what == "step":
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
         gradients(model, x)
         optimizer.step()
     print(peak_mib(device))

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pcircuits.program.edges import Gather, Visits
+from pcircuits.program.edges import Flow, Gather, Visits
 from pcircuits.program.layers import recursion
 from pcircuits.program.layers.bounds import Blocks, Rows
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.recursion import Steps
 from pcircuits.program.layers.sums import Weights, quotient, reduce_logs
-from pcircuits.program.numbers import TINY, rebased, rescaled, unflatten
+from pcircuits.program.numbers import TINY, rebased, rescale, unflatten
 from pcircuits.program.plan import Edges, Node
+from pcircuits.program.rows import Rows as UnitRows
 from pcircuits.program.state import Maximise, Prepared, State
 
 __all__ = ["ChainLayer"]
@@ -95,7 +96,8 @@ class ChainLayer(Layer):
             self._up_logs(state, number, exponent, factors, raised)
             return
         steps = self._steps(state, factors)
-        number, exponent, slack = rescaled(number.clone(), exponent, slack.clone())
+        number, exponent, slack = number.clone(), exponent.clone(), slack.clone()
+        rescale(number, exponent, slack)
         shift = state.prepared.of(self).get("shift")
         if shift is not None:
             raised = raised + self.weights.of_rows(shift).unsqueeze(1)
@@ -132,7 +134,7 @@ class ChainLayer(Layer):
             inner = exponent.new_zeros((self.count - self.parallel, rows))
             state.put(self, numbers, torch.cat([inner, exponent]), slack)
             return
-        state.numbers[self.index] = numbers
+        state.numbers[self.index] = UnitRows(numbers)
         last = slice(self.first + self.count - self.parallel, self.first + self.count)
         state.exponent[last] = exponent
         if not state.logs:
@@ -167,7 +169,7 @@ class ChainLayer(Layer):
                 found.append(number)
         self._put(state, torch.stack(found), total, 0.0)
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         last = flow[-self.parallel :]
         if state.logs:
             self._down_logs(state, last, flows, to)
@@ -206,7 +208,7 @@ class ChainLayer(Layer):
             made = self.weights.of_stored(torch.bmm(above.transpose(1, 2), under), len(weights))
         gradients.add(self, "weights", made)
 
-    def _down_logs(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def _down_logs(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         matrices, numbers = self._matrices(state).unsqueeze(2), self._by_step(state.of(self))
         start = self.start.gather(state)[0]
 

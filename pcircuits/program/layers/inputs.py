@@ -9,12 +9,13 @@ from torch import Tensor
 
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import Parameters
-from pcircuits.program.edges import Visits
+from pcircuits.program.edges import Flow, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
 from pcircuits.program.leaf_functions import Density, PartialMode
 from pcircuits.program.numbers import FAR, LOG2E, TINY, from_logs, rebased
 from pcircuits.program.plan import Columns, Node
+from pcircuits.program.rows import Rows, blocks
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Store
 
@@ -23,8 +24,8 @@ __all__ = ["LARGEST", "ConstantLayer", "InputLayer", "lost"]
 LARGEST = {torch.float32: 2.0**13, torch.float64: 2.0**31}
 """How large the base-2 logs of units may be before rounding hides how units differ: by 1e-3 in float32, 1e-7 in float64."""
 
-BESIDE = 3
-"""The rows of a table beside those of states: for what is missing, for what is impossible, and the mode."""
+BESIDE = 4
+"""The rows of a table beside those of states: for what is impossible, at both ends, for what is missing, and the mode."""
 
 WHOLE = 2.0**51
 """Up to here sums of exponents are exact integers."""
@@ -33,6 +34,9 @@ WHOLE = 2.0**51
 def lost(logs: Tensor, dtype: torch.dtype) -> Tensor:
     """Whether rows of logs (..., K) are so far from 0 that what sets units apart is gone, (...)."""
     found = logs.detach()
+    if found.shape[-1] == 1:  # one unit is not set apart from others
+        size = found.squeeze(-1).abs()
+        return (size > WHOLE) & (size < torch.inf)
     top = found.amax(-1)
     far = torch.isfinite(top) & (top.abs() > LARGEST[dtype])
     return far & ((found.amin(-1) < top) | (top.abs() > WHOLE))
@@ -61,12 +65,27 @@ class InputLayer(Layer):
 
     def _table_of(self, prepared: Prepared) -> str | None:
         """Which table of the log-probabilities of all states is made: one that autograd follows, one to keep, or none."""
-        if prepared.wide or not isinstance(self.family, AbstractFinite) or self.leaves.streamed:
-            return None
-        size = 16 * self.count * self.width * (self.family.states + BESIDE)
-        if self.chunked and 2 * size > prepared.memory:
+        if prepared.wide or not self._fits(prepared.memory):
             return None
         return "differentiable" if self.leaves.tabulated() else "kept" if prepared.kept else None
+
+    def held(self, memory: int) -> int:
+        """Of what is looked up in a table, only where it is."""
+        return 2 * self.count if self._fits(memory) else self.count * self.width
+
+    def derived(self, memory: int) -> int:
+        """A table of all states."""
+        if not self._fits(memory) or self.family.states is None:
+            return 0
+        place = self.leaves.place
+        stored = self.count if place is None else int(place.max()) + 1
+        return stored * self.width * (self.family.states + BESIDE)
+
+    def _fits(self, memory: int) -> bool:
+        """Whether units are looked up in a table of all states, which fits the bound."""
+        if not isinstance(self.family, AbstractFinite) or self.leaves.streamed:
+            return False
+        return not self.chunked or 32 * self.count * self.width * (self.family.states + BESIDE) <= memory
 
     def up(self, state: State) -> None:
         if isinstance(state.leaf, Density | PartialMode) and self._table_of(state.prepared) is not None:
@@ -86,15 +105,12 @@ class InputLayer(Layer):
             state.saved.setdefault("lost", []).append(lost(logs, torch.float64))
             state.put(self, *rebased(logs))
             return
-        gone = lost(logs, state.dtype)
-        relative = gone.to(state.dtype) * FAR
-        tiny = 0.0 if self.width == 1 else TINY[state.dtype]
-        slack = torch.stack([relative, torch.full_like(relative, tiny)], 1)
-        if self.in_logs:
-            numbers, exponent = rebased(logs.double())
-            state.put(self, numbers, exponent, slack)
-            return
-        state.put(self, *from_logs(logs), slack)
+        numbers, exponent = rebased(logs.double()) if self.in_logs else from_logs(logs)
+        own_exponent, slack = state.bounds(self)
+        own_exponent.copy_(exponent)
+        slack[:, 0].copy_(lost(logs, state.dtype)).mul_(FAR)
+        slack[:, 1] = 0.0 if self.width == 1 else TINY[state.dtype]
+        state.numbers[self.index] = Rows(numbers)
 
     def _answers(self, state: State, tensors: tuple[Tensor, ...], parameters: Parameters) -> Tensor:
         """Natural logs of the units of some columns, (R, B, n)."""
@@ -115,43 +131,67 @@ class InputLayer(Layer):
         assert isinstance(self.family, AbstractFinite)
         states = self.family.states
         x, observed, *wanted = (t.t().index_select(0, self.columns[:, 0]) for t in state.leaf.tensors())
-        entry = torch.where((x >= 0) & (x < states), x, float(states + 1)).long()
-        entry = torch.where(observed, entry, torch.where(wanted[0], states + 2, states) if wanted else states)
-        rows = torch.arange(self.count, device=x.device) if self.leaves.place is None else self.leaves.place
-        return entry.add_((rows * (states + BESIDE)).unsqueeze(1))
+        missing = torch.where(wanted[0], states + 2, states + 1) if wanted else states + 1
+        entry = torch.where(observed, x.clamp(-1, states).long(), missing)
+        return entry.add_(state.prepared.ready(self, "first entries", self._first_entries))
+
+    def _first_entries(self) -> Tensor:
+        """Where the table of each row has its first state, (R, 1); before it comes what is impossible."""
+        place = self.leaves.place
+        rows = torch.arange(self.count, device=self.columns.device) if place is None else place
+        assert self.family.states is not None
+        return (rows * (self.family.states + BESIDE) + 1).unsqueeze(1)
 
     def _look_up(self, state: State) -> None:
         """Rows of the table by the state observed."""
-        entry = self._entries(state)
+        assert isinstance(self.family, AbstractFinite)
+        states, entry = self.family.states, self._entries(state)
         if state.keep:
             state.saved[self.index] = entry
         if state.logs and not state.prepared.kept:  # autograd follows such a pass itself
             numbers, exponent = self._filled(state)
-            state.put(self, numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width), exponent[entry])
+            state.put(self, Rows(numbers, entry, states + BESIDE), exponent[entry])
             return
         numbers, exponent, slack = state.prepared.ready(self, "table", lambda: self._table(state))
-        found = numbers.index_select(0, entry.flatten()).view(*entry.shape, self.width)
-        state.put(self, found, exponent[entry], slack[entry].transpose(1, 2))
+        at = entry.flatten()
+        found = slack.index_select(1, at).view(2, *entry.shape).transpose(0, 1)
+        state.put(self, Rows(numbers, entry, states + BESIDE), exponent.index_select(0, at).view(entry.shape), found)
+
+    def _log_table(self, state: State) -> Tensor:
+        """(U, K, S)."""
+        found = state.prepared.of(self)
+        return found["table"] if "table" in found else self.leaves.log_table(state.prepared)
 
     def _filled(self, state: State) -> tuple[Tensor, Tensor]:
-        """Base-2 logs for all states, then for what is missing, what is impossible, and the mode, (U·(S + 3), K)."""
-        found = state.prepared.of(self)
-        table = found["table"] if "table" in found else self.leaves.log_table(state.prepared)
-        by_state = table.transpose(1, 2).to(state.dtype) * LOG2E
+        """Base-2 logs of the rows of the table, (U·(S + 4), K): states between two rows for what is impossible, then what
+        is missing, and the mode."""
+        by_state = self._log_table(state).transpose(1, 2).to(state.dtype) * LOG2E
         missing = by_state.new_zeros((len(by_state), 1, self.width))
-        mode = by_state.amax(1, keepdim=True)
-        return rebased(torch.cat([by_state, missing, missing - torch.inf, mode], 1).flatten(0, 1))
+        impossible, mode = missing - torch.inf, by_state.amax(1, keepdim=True)
+        return rebased(torch.cat([impossible, by_state, impossible, missing, mode], 1).flatten(0, 1))
 
     def _table(self, state: State) -> tuple[Tensor, Tensor, Tensor]:
-        logs, exponent = self._filled(state)
+        """The numbers of what `_filled` has, (U·(S + 4), K), with exponents and bounds (2, U·(S + 4))."""
+        table = self._log_table(state)
+        stored, _, states = table.shape
+        scaled = rebased if state.logs or self.in_logs else from_logs
+        numbers = table.new_empty((stored, states + BESIDE, self.width), dtype=state.dtype)
+        exponent = numbers.new_empty((stored, states + BESIDE), dtype=torch.float64)
+        of_states = slice(1, states + 1)
+        for begin, end in blocks(stored, numbers, numbers[0].numel()):
+            logs = (table[begin:end] * LOG2E).to(state.dtype)
+            made, exponent[begin:end, of_states] = scaled(logs, 1)
+            numbers[begin:end, of_states] = made.transpose(1, 2)
+            numbers[begin:end, -1], exponent[begin:end, -1] = scaled(logs.amax(-1))
+        for entry, log in ((0, -torch.inf), (states + 1, -torch.inf), (states + 2, 0.0)):
+            numbers[:, entry], exponent[:, entry] = scaled(numbers.new_full((1, self.width), log))
+        exponent = exponent.flatten()
         far = (exponent.abs() > LARGEST[state.dtype]) & (exponent > -torch.inf)
         tiny = TINY[state.dtype] if self.width > 1 else 0.0
-        slack = torch.stack([torch.where(far, FAR, 0.0), torch.where(exponent > -torch.inf, tiny, 0.0)], 1).to(
-            state.dtype
-        )
-        return (logs if state.logs or self.in_logs else logs.exp2_()), exponent, slack
+        slack = torch.stack([torch.where(far, FAR, 0.0), torch.where(exponent > -torch.inf, tiny, 0.0)])
+        return numbers.flatten(0, 1), exponent, slack.to(state.dtype)
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         in_table = to.gradients is not None and to.gradients.wants(self, "table") and "table" in state.prepared.of(self)
         if in_table or not to.hears_leaves:
             self._gradient(state, flow, to)
@@ -177,7 +217,7 @@ class InputLayer(Layer):
                 entry = self._entries(state) if entry is None else entry
 
                 def by_unit(total: Tensor) -> Tensor:
-                    return total.view(stored, states + BESIDE, -1)[:, :states].transpose(1, 2)
+                    return total.view(stored, states + BESIDE, -1)[:, 1 : states + 1].transpose(1, 2)
 
                 shape = (stored * (states + BESIDE), self.width)
                 gradients.add_rows(self, "table", shape, entry.flatten(), flow.reshape(-1, self.width), by_unit)
@@ -256,7 +296,7 @@ class ConstantLayer(Layer):
         slack = spread.new_tensor([0.0, TINY[state.dtype] if self.width > 1 else 0.0], dtype=state.dtype)
         state.put(self, spread, exponent.unsqueeze(1), slack.view(1, 2, 1))
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if to.gradients is not None and to.gradients.wants(self, "logs"):
             logs, place = state.prepared.of(self)["logs"], self.value.place
             summed = flow.sum(1) / LOG2E

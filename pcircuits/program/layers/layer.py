@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from pcircuits.families.interface import AbstractFamily, Parameters
 from pcircuits.parameters import Sourced
-from pcircuits.program.edges import Gather, Locations, Visits
+from pcircuits.program.edges import Flow, Gather, Locations, Visits
 from pcircuits.program.plan import Edges, Node, Owned
+from pcircuits.program.rows import Spans
 from pcircuits.program.state import Prepared, State
 from pcircuits.program.stores import Stores, View
 
@@ -224,8 +225,12 @@ class Layer(nn.Module, ABC):
         """Compute the layer's values, in scaled numbers or in logarithms, and put them into the state."""
 
     @abstractmethod
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         """Hand the flow (R, B, K) on to what the layer reads, and say it to `to`; `flow` itself is not changed."""
+
+    def down_spans(self, state: State, flow: Spans, flows: list[Flow | None], to: Flows) -> None:
+        """The same for a flow that came by spans of rows."""
+        self.down(state, flow.whole(), flows, to)
 
     @abstractmethod
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
@@ -238,6 +243,14 @@ class Layer(nn.Module, ABC):
     def sources(self) -> tuple[int, ...]:
         """The layers that it reads."""
         return tuple({source for gather in self.gathers() for source in gather.sources})
+
+    def held(self, memory: int) -> int:
+        """Numbers that its values take for each row of data where a way back follows; `memory` is the bound in bytes."""
+        return self.count * self.width
+
+    def derived(self, memory: int) -> int:
+        """Numbers that it derives from its parameters and holds for all rows of data."""
+        return 0
 
     def live(self) -> int:
         """Numbers held for each row of data while the layer runs, beside its values."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pcircuits.families.finite import AbstractFinite
 from pcircuits.families.interface import AbstractExponentialFamily, Parameters
-from pcircuits.program.edges import Visits
+from pcircuits.program.edges import Flow, Visits
 from pcircuits.program.layers.inputs import LARGEST, lost
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES, LeafParameters
@@ -345,7 +345,7 @@ class LeavesLayer(Layer):
             return
         state.put(self, numbers, exponent, far_only(self.product.far(state, logs), state.dtype))
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         for span in self._ranges(state):
             part = flow[..., slice(*span)]
             if to.hears_leaves:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pcircuits.program.edges import Visits
+from pcircuits.program.edges import Flow, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
 from pcircuits.program.layers.leaf_parameters import PARAMETER_BYTES
 from pcircuits.program.layers.leaves import TABLE_COLUMNS, LeafColumns, LeafProducts, far_only
@@ -183,7 +183,7 @@ class MixtureLayer(Layer):
         part.saved.setdefault("far", []).append(small | self.product.far(part, values))
         return torch.log2(total).double() + exponent.unsqueeze(-1) + shift
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         total = state.of(self)
         gradients = to.gradients
         weights, shift = self._weights(state)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pcircuits.program.edges import Gather, Visits
+from pcircuits.program.edges import Flow, Gather, Visits
 from pcircuits.program.layers.layer import Build, Flows, Layer, Trace
-from pcircuits.program.numbers import LOG2E, TINY, log2, logsumexp2, rescaled, unflatten
+from pcircuits.program.numbers import LOG2E, TINY, log2, logsumexp2, rescale, unflatten
 from pcircuits.program.plan import Node
+from pcircuits.program.rows import Rows, Spans, blocks
 from pcircuits.program.state import Maximise, Prepared, State
 from pcircuits.program.stores import Store, View
 
@@ -19,6 +20,9 @@ __all__ = ["MixLayer", "SumLayer", "Weights", "outputs_of", "quotient", "reduce_
 
 MANY = 64
 """So many visits of a layer are worth a look at whether they have their scores in common."""
+
+SHARE = 4
+"""A table of sums for all states takes at most this part of the bound on memory, and of the rows at hand as many times."""
 
 SPREAD = 1e25
 """How far apart weights may be for a bound on the relative error of all outputs of a sum."""
@@ -48,6 +52,29 @@ def quotient(flow: Tensor, numbers: Tensor) -> Tensor:
 def _ratio(exponents: Tensor, dtype: torch.dtype) -> Tensor:
     """2^exponents as finite numbers: where they are not, in rows that are computed again, a flow is 0 and must stay so."""
     return torch.exp2(exponents).nan_to_num(0.0, posinf=0.0).clamp_max(torch.finfo(dtype).max).to(dtype)
+
+
+def _multiply(numbers: Tensor, weights: Tensor, begin: int, out: Tensor) -> None:
+    """Σ_k w_ok v_k of rows from `begin` on, (n, B, K) to (n, B, O), by weights (R, O, K), or (1, O, K) of all rows."""
+    if len(weights) > 1 or len(numbers) == 1:
+        own = weights[begin : begin + len(numbers)] if len(weights) > 1 else weights
+        torch.bmm(numbers, own.transpose(1, 2), out=out)
+    else:
+        torch.mm(numbers.flatten(0, 1), weights[0].t(), out=out.view(-1, out.shape[-1]))
+
+
+def _count(gradient: Tensor, begin: int, end: int, each: Tensor, numbers: Tensor) -> None:
+    """Add Σ_b each_bo v_bk of a block of rows to the gradient of weights, (R, O, K), or (1, O, K) of all rows."""
+    if len(gradient) > 1:
+        torch.bmm(each.transpose(1, 2), numbers, out=gradient[begin:end])
+    else:
+        gradient[0].addmm_(each.flatten(0, 1).t(), numbers.flatten(0, 1))
+
+
+def _within(ranges: list[tuple[int, int]], first: int, last: int) -> list[tuple[int, int]]:
+    """The parts of ranges that lie in a span."""
+    cut = [(max(begin, first), min(end, last)) for begin, end in ranges]
+    return [(begin, end) for begin, end in cut if begin < end]
 
 
 class Weights(nn.Module):
@@ -113,10 +140,10 @@ class SumLayer(Layer):
         return self.weights.in_logs_of(found)
 
     def up(self, state: State) -> None:
-        numbers, exponent, slack = self.edges.gather(state)
+        rows, exponent, slack = self.edges.read(state)
         found = state.prepared.of(self)
         if slack is None:
-            weights = self.weights.of_rows(found["weights"])
+            numbers, weights = rows.whole(), self.weights.of_rows(found["weights"])
             parts = []
             for begin, end in self._outputs(numbers, state):
                 terms = numbers.unsqueeze(2) + weights[:, None, begin:end]
@@ -124,24 +151,68 @@ class SumLayer(Layer):
             state.put(self, torch.cat(parts, -1) if len(parts) > 1 else parts[0], exponent)
             return
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
-        made = torch.matmul(numbers, weights.transpose(-1, -2))
+        made, sums = self._by_states(state, rows, weights), None
+        if made is None:
+            made, sums = self._multiplied(state, rows, weights)
         spread, gain = state.prepared.ready(self, "spread", lambda: self._spread(weights))
         absolute = slack[:, 1] + self.inputs * TINY[state.dtype]
-        of_all = absolute / numbers.sum(-1).clamp_min(TINY[state.dtype]) if self.rescales else absolute
-        slack = torch.stack([slack[:, 0] + spread * of_all, gain * absolute], 1)
+        of_all = absolute if sums is None else absolute / sums.clamp_min_(TINY[state.dtype])
+        own_exponent, own_slack = state.bounds(self)
+        own_exponent.copy_(exponent)
+        torch.addcmul(slack[:, 0], of_all, spread, out=own_slack[:, 0])
+        torch.mul(absolute, gain, out=own_slack[:, 1])
         if "shift" in found:
-            exponent = exponent + self.weights.of_rows(found["shift"]).unsqueeze(1)
-        state.put(self, *(rescaled(made, exponent, slack) if self.rescales else (made, exponent, slack)))
+            own_exponent.add_(self.weights.of_rows(found["shift"]).unsqueeze(1))
+        if self.rescales:
+            rescale(made.whole(), own_exponent, own_slack)
+        state.numbers[self.index] = made
 
-    @staticmethod
-    def _spread(weights: Tensor) -> tuple[Tensor, Tensor]:
+    def _blocks(self, state: State) -> list[tuple[int, int]]:
+        return blocks(self.count, state.slack, state.leaf.rows * max(self.inputs, self.width))
+
+    def _multiplied(self, state: State, rows: Rows, weights: Tensor) -> tuple[Rows, Tensor | None]:
+        """The sums, and what the numbers that each row reads add up to, (R, B), where they may be anything."""
+        made = weights.new_empty((self.count, state.leaf.rows, self.width))
+        sums = weights.new_empty((self.count, state.leaf.rows)) if self.rescales else None
+        for begin, end in self._blocks(state):
+            numbers = rows.block(begin, end)
+            _multiply(numbers, weights, begin, made[begin:end])
+            if sums is not None:
+                torch.sum(numbers, -1, out=sums[begin:end])
+        return Rows(made), sums
+
+    def _by_states(self, state: State, rows: Rows, weights: Tensor) -> Rows | None:
+        """Sums over units that are looked up in a table are looked up themselves, where their table is kept.
+
+        It is made where it is small, and has few more states than there are rows of data: then it costs little more.
+        """
+        entry, size = rows.entry, rows.size
+        numbers = self.count * size * self.width
+        if entry is None or not state.prepared.kept or self.rescales or SHARE * numbers * 4 > state.memory:
+            return None
+        if size > SHARE * state.leaf.rows:
+            return None
+
+        def made() -> tuple[Tensor, Tensor]:
+            place = entry[:, 0] // size
+            table = weights.new_empty((self.count, size, self.width))
+            for begin, end in blocks(self.count, weights, size * max(self.inputs, self.width)):
+                of_states = rows.values.view(-1, size, self.inputs).index_select(0, place[begin:end])
+                _multiply(of_states, weights, begin, table[begin:end])
+            own = torch.arange(self.count, device=place.device)
+            return table.flatten(0, 1), (size * (own - place)).unsqueeze(1)
+
+        table, offset = state.prepared.ready(self, "states", made)
+        return Rows(table, entry + offset, size)
+
+    def _spread(self, weights: Tensor) -> tuple[Tensor, Tensor]:
         """For each row, (R or 1, 1): the largest Σ_k w_ok / min_k w_ok of its outputs, and 0; or, where that is too large to
         say anything, 0 and the largest Σ_k w_ok.
 
         A sum with positive weights is at least the smallest of them times all it reads, so that an absolute error of what
         it reads is a relative one of the sum: it no longer grows when the sum's numbers are rescaled later.
         """
-        total = weights.sum(-1)
+        total = weights.new_ones(weights.shape[:-1]) if self.weights.simplex else weights.sum(-1)
         spread = (total / weights.amin(-1)).amax(-1, keepdim=True)
         gain = total.amax(-1, keepdim=True)
         usable = spread < SPREAD
@@ -156,34 +227,61 @@ class SumLayer(Layer):
         )
         return [(begin, min(begin + step, self.width)) for begin in range(0, self.width, step)]
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
-        numbers, exponent, _ = self.edges.gather(state)
-        found, own = state.prepared.of(self), state.of(self)
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         if state.logs:
-            self._down_logs(state, numbers, flow, flows, to)
+            self._down_logs(state, self.edges.gather(state)[0], flow, flows, to)
             return
+        spans = Spans()
+        spans.add(slice(0, self.count), flow)
+        self.down_spans(state, spans, flows, to)
+
+    def down_spans(self, state: State, flow: Spans, flows: list[Flow | None], to: Flows) -> None:
+        if state.logs:
+            self.down(state, flow.whole(), flows, to)
+            return
+        rows, exponent, _ = self.edges.read(state)
+        found, own = state.prepared.of(self), state.rows_of(self)
         weights = state.prepared.ready(self, "rows", lambda: self.weights.of_rows(found["weights"]))
-        each = quotient(flow, own)
-        if self.rescales:
-            above = state.exponent[self.first : self.first + self.count]
-            shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
-            each = each * _ratio(exponent + shift - above, each.dtype).unsqueeze(-1)
+        ratio = self._ratio(state, exponent) if self.rescales else None
+
+        def each(begin: int, end: int, of: Tensor) -> Tensor:
+            """Flow over value of the sums of a block of rows."""
+            made = quotient(of, own.block(begin, end))
+            return made if ratio is None else made.mul_(ratio[begin:end].unsqueeze(-1))
 
         def shares(r: int) -> Tensor:
-            return each[r].unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * numbers[r].unsqueeze(1)
+            made = each(r, r + 1, flow.at(r).unsqueeze(0))[0]
+            return made.unsqueeze(-1) * weights[r if len(weights) > 1 else 0] * rows.block(r, r + 1)[0].unsqueeze(1)
 
         to.edges(state, self, 0, shares, slice(None))
-        gradients = to.gradients
-        if gradients is not None and gradients.wants(self, "weights"):
+        wants = to.gradients is not None and to.gradients.wants(self, "weights")
+        gradient = (torch.zeros_like if len(weights) == 1 else torch.empty_like)(weights) if wants else None
+        together = not self.edges.one_by_one or self.edges.as_they_are
+        below = own.values.new_empty((self.count, state.leaf.rows, self.inputs)) if together else None
+        for first, last, part in flow.parts:
+            for begin, end in _within(self._blocks(state), first, last):
+                numbers, made = rows.block(begin, end), each(begin, end, part[begin - first : end - first])
+                if gradient is not None:
+                    _count(gradient, begin, end, made, numbers)
+                out = numbers.new_empty(numbers.shape) if below is None else below[begin:end]
+                _multiply(made, weights.transpose(-1, -2), begin, out)
+                out.mul_(numbers)
+                if below is None:
+                    self.edges.scatter(out, flows, begin)
+        if below is not None:
+            self.edges.scatter(below, flows)
+        if gradient is not None and to.gradients is not None:
             stored = len(found["weights"])
-            if stored == 1:
-                made = torch.mm(each.reshape(-1, self.width).t(), numbers.reshape(-1, self.inputs)).unsqueeze(0)
-            else:
-                made = self.weights.of_stored(torch.bmm(each.transpose(1, 2), numbers), stored)
-            gradients.add(self, "weights", made)
-        self.edges.scatter(torch.matmul(each, weights).mul_(numbers), flows)
+            to.gradients.add(self, "weights", self.weights.of_stored(gradient, stored) if stored > 1 else gradient)
 
-    def _down_logs(self, state: State, numbers: Tensor, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def _ratio(self, state: State, exponent: Tensor) -> Tensor:
+        """2^(exponent of what is read - exponent of the sum), (R, B)."""
+        found = state.prepared.of(self)
+        above = state.exponent[self.first : self.first + self.count]
+        shift = self.weights.of_rows(found["shift"]).unsqueeze(1) if "shift" in found else 0.0
+        return _ratio(exponent + shift - above, state.dtype)
+
+    def _down_logs(self, state: State, numbers: Tensor, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         total, weights = state.of(self), self.weights.of_rows(state.prepared.of(self)["weights"])
 
         def shares(rows: slice, begin: int, end: int) -> Tensor:
@@ -223,7 +321,7 @@ class SumLayer(Layer):
         return self.edges.logs_at(state, row, batch) + (weights if state.logs else torch.log2(weights.double()))
 
     def live(self) -> int:
-        return 2 * self.count * (self.inputs + self.width)
+        return 0 if self.edges.one_by_one else self.count * self.inputs
 
 
 class MixLayer(Layer):
@@ -233,8 +331,9 @@ class MixLayer(Layer):
 
     def __init__(self, index: int, node: Node, build: Build) -> None:
         super().__init__(index, node, build)
-        self.arity = node.edges()[0].rows.shape[1]
-        self.edges = build.gather(node.edges()[0])
+        (edges,) = node.edges()
+        self.arity = edges.rows.shape[1]
+        self.edges = build.gather(edges.transposed())
         self.weights = Weights(build.view("weights", node))
 
     def gathers(self) -> list[Gather]:
@@ -247,8 +346,8 @@ class MixLayer(Layer):
         return self.weights.in_logs_of(found)
 
     def _weights(self, state: State) -> Tensor:
-        """(R or 1, A, 1, 1 or K)."""
-        return self.weights.of_rows(state.prepared.of(self)["weights"]).transpose(1, 2).unsqueeze(2)
+        """(A, R or 1, 1, 1 or K)."""
+        return self.weights.of_rows(state.prepared.of(self)["weights"]).permute(2, 0, 1).unsqueeze(2)
 
     def _shift(self, state: State) -> Tensor | float:
         """The exponents of weights, (R or 1, 1)."""
@@ -257,52 +356,65 @@ class MixLayer(Layer):
 
     def _read(self, state: State) -> tuple[Tensor, Tensor, Tensor | None]:
         read = self.edges.gather(state)
-        shape = (self.count, self.arity)
+        shape = (self.arity, self.count)
         numbers, exponent, slack = (None if t is None else unflatten(t, 0, shape) for t in read)
         assert numbers is not None
         assert exponent is not None
         return numbers, exponent, slack
 
+    def _blocks(self, state: State) -> list[tuple[int, int]]:
+        return blocks(self.count, state.slack, self.arity * state.leaf.rows * self.width)
+
     def up(self, state: State) -> None:
         numbers, exponent, slack = self._read(state)
-        top = exponent.amax(1)
-        apart = exponent - torch.where(top == -torch.inf, 0.0, top).unsqueeze(1)
+        top = exponent.amax(0)
+        apart = exponent - top.clamp_min(torch.finfo(top.dtype).min)
+        weights = self._weights(state)
         if slack is None:
-            terms = numbers + apart.unsqueeze(-1) + self._weights(state)
-            state.put(self, reduce_logs(terms, 1, outputs_of(state.maximise[self.index], slice(None))), top)
+            terms = numbers + apart.unsqueeze(-1) + weights
+            state.put(self, reduce_logs(terms, 0, outputs_of(state.maximise[self.index], slice(None))), top)
             return
         factor = torch.exp2(apart).to(numbers.dtype)
-        made = (numbers * (factor.unsqueeze(-1) * self._weights(state))).sum(1)
-        absolute = (slack[:, :, 1] * factor).sum(1) + self.arity * TINY[state.dtype]
-        bounds = torch.stack([slack[:, :, 0].amax(1), absolute], 1)
-        state.put(self, *rescaled(made, top + self._shift(state), bounds))
+        own_exponent, own_slack = state.bounds(self)
+        torch.add(top, self._shift(state), out=own_exponent)
+        torch.amax(slack[:, :, 0], 0, out=own_slack[:, 0])
+        torch.sum(slack[:, :, 1] * factor, 0, out=own_slack[:, 1]).add_(self.arity * TINY[state.dtype])
+        made = numbers.new_empty(numbers.shape[1:])
+        for begin, end in self._blocks(state):
+            terms = numbers[:, begin:end] * (weights if weights.shape[1] == 1 else weights[:, begin:end])
+            torch.sum(terms.mul_(factor[:, begin:end].unsqueeze(-1)), 0, out=made[begin:end])
+            rescale(made[begin:end], own_exponent[begin:end], own_slack[begin:end])
+        state.numbers[self.index] = Rows(made)
 
-    def down(self, state: State, flow: Tensor, flows: list[Tensor | None], to: Flows) -> None:
+    def down(self, state: State, flow: Tensor, flows: list[Flow | None], to: Flows) -> None:
         numbers, exponent, _ = self._read(state)
-        own = state.of(self)
+        own, weights = state.of(self), self._weights(state)
         above = state.exponent[self.first : self.first + self.count] - self._shift(state)
-        apart = exponent - torch.where(above == -torch.inf, 0.0, above).unsqueeze(1)
+        apart = exponent - above.clamp_min(torch.finfo(above.dtype).min)
         if state.logs:
-            base = torch.where(own == -torch.inf, 0.0, own).unsqueeze(1)
-            shares = torch.exp2(numbers + apart.unsqueeze(-1) + self._weights(state) - base) * flow.unsqueeze(1)
+            base = torch.where(own == -torch.inf, 0.0, own)
+            shares = torch.exp2(numbers + apart.unsqueeze(-1) + weights - base) * flow
         else:
-            each = numbers * (_ratio(apart, numbers.dtype).unsqueeze(-1) * quotient(flow, own).unsqueeze(1))
-            self._gradient(state, each, to)
-            shares = each * self._weights(state)
-        to.edges(state, self, 0, lambda r: shares[r].permute(1, 2, 0), slice(None))
+            ratio, shares = _ratio(apart, numbers.dtype), torch.empty_like(numbers)
+            wants = to.gradients is not None and to.gradients.wants(self, "weights")
+            stored = state.prepared.of(self)["weights"]
+            gradient = stored.new_empty((self.count, *stored.shape[1:])) if wants else None
+            for begin, end in self._blocks(state):
+                some = slice(begin, end)
+                each = numbers[:, some] * quotient(flow[some], own[some])
+                each.mul_(ratio[:, some].unsqueeze(-1))
+                if gradient is not None:
+                    summed = each.sum(2) if stored.shape[1] > 1 else each.sum((2, 3)).unsqueeze(-1)
+                    gradient[some] = summed.permute(1, 2, 0)
+                torch.mul(each, weights if weights.shape[1] == 1 else weights[:, some], out=shares[:, some])
+            if gradient is not None and to.gradients is not None:
+                to.gradients.add(self, "weights", self.weights.of_stored(gradient, len(stored)))
+        to.edges(state, self, 0, lambda r: shares[:, r].permute(1, 2, 0), slice(None))
         self.edges.scatter(shares.flatten(0, 1), flows)
-
-    def _gradient(self, state: State, each: Tensor, to: Flows) -> None:
-        """The gradient of weights, from v_a · flow / total, (R, A, B, K)."""
-        if to.gradients is None or not to.gradients.wants(self, "weights"):
-            return
-        stored = state.prepared.of(self)["weights"]
-        summed = each.sum((2, 3)).unsqueeze(1) if stored.shape[1] == 1 else each.sum(2).transpose(1, 2)
-        to.gradients.add(self, "weights", self.weights.of_stored(summed, len(stored)))
 
     def choose(self, state: State, visits: Visits, trace: Trace) -> None:
         factors = torch.arange(self.arity, device=visits.row.device)
-        read = visits.row.unsqueeze(1) * self.arity + factors
+        read = visits.row.unsqueeze(1) + factors * self.count
         rows = trace.row_of[visits.sample].unsqueeze(1).expand_as(read)
         column = visits.column.unsqueeze(1).expand_as(read)
         below = self.edges.unit_logs_at(state, read.flatten(), rows.flatten(), column.flatten()).view(read.shape)
@@ -310,7 +422,7 @@ class MixLayer(Layer):
         row = visits.row if place is None else place[visits.row]
         chosen = weights[row, 0 if weights.shape[1] == 1 else visits.column]
         picked = trace.selector.pick(below + (chosen if state.logs else torch.log2(chosen.double())))
-        self.edges.route(visits.sample, visits.row * self.arity + picked, visits.column, trace.visits)
+        self.edges.route(visits.sample, visits.row + picked * self.count, visits.column, trace.visits)
 
     def live(self) -> int:
-        return 3 * self.count * int(self.arity) * self.width
+        return 2 * self.count * int(self.arity) * self.width
