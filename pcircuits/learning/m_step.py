@@ -30,12 +30,11 @@ def maximise(tally: Tally, counts: Counts, pseudocount: float, minimum_scale: fl
             if store.constraint.event_ndim and store.raw.requires_grad and name in counts.tensors:
                 store.raw.copy_(_log_shares(store, counts.tensors[name], pseudocount))
         for number, groups in enumerate(tally.groups):
-            trained = [all(s.raw.requires_grad for s in stores) for stores in groups.stores.values()]
-            if not any(trained):
+            if not any(groups.trained):
                 continue
             statistics, count = tally.of_group(counts, number)
             before = groups.parameters()
-            if all(trained) and groups.separate:
+            if all(groups.trained) and groups.separate:
                 after = groups.family.m_step(
                     statistics,
                     count,
@@ -155,13 +154,11 @@ def require_updates(program: Program, tally: Tally) -> None:
                 "before it is compiled (pcircuits.normalise), or freeze them with requires_grad_(False)"
             )
     for groups in tally.groups:
-        family, homes = groups.family, [s for stores in groups.stores.values() for s in stores]
-        trained = [store.raw.requires_grad for store in homes]
-        if not any(trained):
+        family = groups.family
+        if not any(groups.trained):
             continue
-        family.statistic_shapes if not isinstance(family, AbstractFinite) else None
         linear = isinstance(family, AbstractFinite | AbstractExponentialFamily)
-        if not linear and not (all(trained) and groups.separate):
+        if not linear and not (all(groups.trained) and groups.separate):
             raise TrainingError(
                 f"em has no update for {family} where units share some of their parameters and not others, or some are "
                 "held: share all of them, or train by gradients (pcircuits.learning.fit)"

@@ -223,8 +223,8 @@ class Run(AbstractRun[DataT]):
         settings: FitSettings,
         device: torch.device,
     ) -> None:
-        super().__init__(module, objective, train, validation, settings, device)
-        self.settings = settings
+        # mypy checks this body once for each form of data, and the call below for none of them
+        super().__init__(module, objective, train, validation, settings, device)  # type: ignore[arg-type]
         self.names = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(

@@ -52,8 +52,18 @@ class UnitGroups:
 
     @property
     def separate(self) -> bool:
-        """Whether no two groups have a parameter in common."""
-        return all(len(torch.unique(entries)) == entries.numel() for entries in self.entries.values())
+        """Whether no two groups have a parameter in common, of those that can be trained."""
+        own = [entries for name, entries in self.entries.items() if self.family.parameters[name].trainable]
+        return all(len(torch.unique(entries)) == entries.numel() for entries in own)
+
+    @property
+    def trained(self) -> list[bool]:
+        """For each parameter that can be trained, whether it is."""
+        return [
+            all(store.raw.requires_grad for store in stores)
+            for name, stores in self.stores.items()
+            if self.family.parameters[name].trainable
+        ]
 
     def parameters(self, form: Any = Store.wide_values) -> dict[str, Tensor]:
         """The parameters of the groups now, (G, *event)."""

@@ -132,10 +132,9 @@ def _shares_of_components(units: Sum, numbers: Sequence[int | None], rows: _Rows
 
 def _components(units: Units, region: int) -> tuple[AbstractFamily, dict[str, Tensor]]:
     """The family and the parameters (M, *event) of the input units of a region."""
-    found: Units = units
-    while isinstance(found, Wiring) and found.column is None:
-        found, region = found.children[int(found.child[region])], int(found.region[region])
-    units = found
+    while isinstance(units, Wiring) and units.column is None:
+        child, region = int(units.child[region]), int(units.region[region])
+        units = units.children[child]
     if not isinstance(units, Input) or isinstance(units.parameters, Sourced):
         raise CircuitError(
             f"only mixtures of input units that have parameters of their own start from data, not {units!r}"
