@@ -32,6 +32,7 @@ from pcircuits.families.discretized import AbstractDiscretized
 from pcircuits.parameters import Parameter, simplex
 from pcircuits.program import edges, leaf_functions, numbers, passes, plan, program, state, stores
 from pcircuits.program.layers import inputs, layer, leaves, mixture, pairs, products, sums
+from pcircuits.program.rows import Rows
 from pcircuits.queries import conditional, maximum, moments, posteriors, sampling
 
 __all__ = ["MUTANTS", "Mutant", "Outcome", "Patches", "applied", "judge", "passing", "run"]
@@ -187,21 +188,24 @@ def forgotten_shift_of_weights(patch: Patches) -> None:
 def unaligned_exponents(patch: Patches) -> None:
     def aligned(read: Any, self: Any, state: Any) -> Any:
         values, exponent, slack = read
-        return values, exponent.amax(1, keepdim=True).expand_as(exponent), slack
+        return values, exponent.amax(0, keepdim=True).expand_as(exponent), slack
 
     patch(sums.MixLayer, "_read", after(aligned))
 
 
 @mutant("numbers are rescaled, and their exponent forgets it", f"{SCALED}::test_log_prob[chain-0-torch.float64]")
 def forgotten_rescale(patch: Patches) -> None:
-    patch(numbers, "rescaled", lambda old: lambda n, exponent, slack: (lambda r: (r[0], exponent, r[2]))(old(n, exponent, slack)))  # fmt: skip  # noqa: E501
+    patch(numbers, "rescale", lambda old: lambda n, exponent, slack: old(n, exponent.clone(), slack))
 
 
 @mutant(
     "an exponent read from the bits of a number is one too small", f"{SCALED}::test_log_prob[chain-0-torch.float64]"
 )
 def exponent_off_by_one(patch: Patches) -> None:
-    patch(numbers, "power_of_two", after(lambda found, total: (found[0], found[1] - 1)))
+    def lower(_: Any, n: Any, exponent: Any, slack: Any) -> None:
+        exponent.sub_(1)
+
+    patch(numbers, "rescale", after(lower))
 
 
 @mutant("a dense sum takes the exponent of another row", f"{TABLE}::test_log_prob[layered-all rewrites]")
@@ -249,7 +253,7 @@ def forgotten_shift(patch: Patches) -> None:
 
 @mutant("logs become numbers without an exponent", f"{KILLERS}::test_values_far_below_the_smallest_number")
 def no_exponent_of_logs(patch: Patches) -> None:
-    patch(numbers, "from_logs", after(lambda found, logs: (found[0], torch.zeros_like(found[1]))))
+    patch(numbers, "from_logs", after(lambda found, logs, dim=-1: (found[0], torch.zeros_like(found[1]))))
 
 
 @mutant(
@@ -263,7 +267,7 @@ def gradient_of_zero(patch: Patches) -> None:
 def swapped_factors(patch: Patches) -> None:
     def swap(_: Any, self: Any, state: Any) -> None:
         made = numbers.unflatten(state.of(self), -1, self.widths)
-        state.numbers[self.index] = made.movedim(-1, 2).flatten(2)
+        state.numbers[self.index] = Rows(made.movedim(-1, 2).flatten(2))
 
     patch(products.OuterLayer, "up", after(swap))
 
@@ -467,8 +471,9 @@ def flow_of_one_exponent(patch: Patches) -> None:
 )
 def overwritten_flow(patch: Patches) -> None:
     def add(original: Any) -> Any:
-        def changed(self: Any, number: int, total: Any, rows: Any, part: Any) -> None:
-            original(self, number, total, rows, part) if self.by_unit else total.index_copy_(0, rows, part)
+        def changed(self: Any, number: int, part: Any, flows: Any, begin: int) -> None:
+            rows = self._buffer("rows", number)[begin : begin + len(part)]
+            self._total(number, part, flows).index_copy_(0, rows, part)
 
         return changed
 
@@ -477,20 +482,15 @@ def overwritten_flow(patch: Patches) -> None:
 
 @mutant("a unit that one sum reads twice keeps the flow of one reading", f"{KILLERS}::test_flows_of_a_unit_that_is_wired_twice_add_up")  # fmt: skip  # noqa: E501
 def overwritten_flow_of_a_unit(patch: Patches) -> None:
-    def add(original: Any) -> Any:
-        def changed(self: Any, number: int, total: Any, rows: Any, part: Any) -> None:
-            if not self.by_unit:
-                return original(self, number, total, rows, part)
-            total.transpose(1, 2).index_put_((rows, self._buffer("columns", number)), part, accumulate=False)
+    def add(total: Any, rows: Any, columns: Any, part: Any) -> None:
+        total.transpose(1, 2).index_put_((rows, columns), part, accumulate=False)
 
-        return changed
-
-    patch(edges.Gather, "_add", add)
+    patch(edges.Gather, "_add_units", instead(add))
 
 
 @mutant("flows reach the rows in the opposite order", f"{TABLE}::test_statistics[layered-all rewrites-True]", f"{SCALED}::test_flows[chain-0-torch.float64]", f"{TABLE}::test_statistics[scalar_graph-no rewrites-True]", f"{REWRITES}::test_the_order_of_columns_does_not_matter")  # fmt: skip  # noqa: E501
 def misplaced_flow(patch: Patches) -> None:
-    patch(edges.Gather, "scatter", lambda old: lambda self, flow, flows: old(self, flow.flip(0), flows))
+    patch(edges.Gather, "scatter", lambda old: lambda self, flow, flows, begin=0: old(self, flow.flip(0), flows, begin))
 
 
 @mutant("the gradient of a tied weight is that of its last use", f"{GRADIENTS}::test_tied_weights_have_the_sum_of_their_gradients")  # fmt: skip  # noqa: E501
@@ -565,7 +565,7 @@ def state_before_training(patch: Patches) -> None:
 
 @mutant("rows of data are never cut to the bound on memory", "tests/tractability/test_memory_bound.py")
 def no_pieces(patch: Patches) -> None:
-    patch(program.Program, "rows_together", instead(lambda self, keep: None))
+    patch(program.Program, "rows_together", instead(lambda self, keep, spend=False: None))
 
 
 # Queries

@@ -245,10 +245,14 @@ class Gather(nn.Module):
             part = flat[begin : begin + len(rows)]
             begin += len(rows)
             if self.by_unit:
-                total = self._total(number, flow, flows)
-                total.transpose(1, 2).index_put_((rows, self._buffer("columns", number)), part, accumulate=True)
+                self._add_units(self._total(number, flow, flows), rows, self._buffer("columns", number), part)
             else:
                 self._add(number, part, flows, 0)
+
+    @staticmethod
+    def _add_units(total: Tensor, rows: Tensor, columns: Tensor, part: Tensor) -> None:
+        """Add the flow (n, B) of single units of one layer."""
+        total.transpose(1, 2).index_put_((rows, columns), part, accumulate=True)
 
     def _total(self, number: int, flow: Tensor, flows: list[Flow | None]) -> Tensor:
         """The flow of a layer that is read, as one tensor."""
