@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -58,27 +59,48 @@ class StateFlows(Flows):
     The states of a column c begin at `offset[c]`; a column that is not asked for has no states.
     """
 
-    def __init__(self, known: Evidence, counts: list[int]) -> None:
-        self.known, self.counts = known, counts
-        self.offset = [sum(counts[:column]) for column in range(len(counts))]
+    def __init__(self, known: Evidence, counts: Sequence[int]) -> None:
+        self.known = known
+        self.counts = torch.tensor(counts, dtype=torch.int64, device=known.x.device)
+        self.offset = self.counts.cumsum(0) - self.counts
         self.total = known.x.new_zeros((known.rows, sum(counts)), dtype=torch.float64)
+
+    def settled(self) -> Tensor:
+        """The total, with 1 at the states that were observed of the columns asked for and 0 at their others."""
+        for column in (self.known.observed.any(0) & (self.counts > 0)).nonzero().flatten().tolist():
+            start, count = int(self.offset[column]), int(self.counts[column])
+            own = self.total[:, start : start + count]
+            seen = one_hot(self.known.x[:, column], count)
+            own.copy_(torch.where(self.known.observed[:, column : column + 1], seen, own))
+        return self.total
+
+    def tables(self, columns: Tensor, table: Callable[[], Tensor], place: Tensor | None, flow: Tensor) -> bool:
+        """Units that look their states up in a table: a product of flows with it, for all units of a number of states."""
+        counts = self.counts[columns]
+        for count in counts.unique().tolist():
+            chosen = (counts == count).nonzero().squeeze(1)
+            if not count:
+                continue
+            probs = table().double().exp()
+            own = probs if len(probs) == 1 else probs[chosen if place is None else place[chosen]]
+            found = torch.matmul(flow[chosen].double(), own)[..., :count]  # (n, B, S)
+            self._add(columns[chosen], found)
+        return True
+
+    def _add(self, columns: Tensor, found: Tensor) -> None:
+        """Add the probabilities (n, B, S) of states of columns (n,)."""
+        index = self.offset[columns].unsqueeze(1) + torch.arange(found.shape[-1], device=found.device)
+        self.total.index_add_(1, index.flatten(), found.transpose(0, 1).flatten(1))
 
     def leaves(
         self, state: State, own: LeafUnits, begin: int, columns: Tensor, parameters: Parameters, flow: Tensor
     ) -> None:
-        family = own.family
-        places = columns.tolist()
-        counts = sorted({self.counts[c] for region in places for factor in region for c in factor} - {0})
-        for count in counts:  # regions with one number of states are weighed together
-            for member in range(columns.shape[2]):
-                here = [
-                    (r, a)
-                    for r, region in enumerate(places)
-                    for a, factor in enumerate(region)
-                    if self.counts[factor[member]] == count
-                ]
-                if here:
-                    self._weigh(family, columns, parameters, flow, here, member, count)
+        for member in range(columns.shape[2]):
+            counts = self.counts[columns[..., member]]
+            for count in counts.unique().tolist():  # regions with one number of states are weighed together
+                if count:
+                    region, factor = (counts == count).nonzero(as_tuple=True)
+                    self._weigh(own.family, columns, parameters, flow, region, factor, member, count)
 
     def _weigh(
         self,
@@ -86,15 +108,15 @@ class StateFlows(Flows):
         columns: Tensor,
         parameters: Parameters,
         flow: Tensor,
-        here: list[tuple[int, int]],
+        region: Tensor,
+        factor: Tensor,
         member: int,
         count: int,
     ) -> None:
         width = flow.shape[-1]
-        region, factor = (torch.tensor(part, device=flow.device) for part in zip(*here, strict=True))
         rows = 1 if columns.shape[2] == 1 else self.known.rows
         size = max(1, BLOCK // (count * width * rows))
-        for begin in range(0, len(here), size):
+        for begin in range(0, len(region), size):
             r, a = region[begin : begin + size], factor[begin : begin + size]
             chosen = {name: _rows(value, r, a) for name, value in parameters.items()}
             table = self._table(family, columns[r, a], chosen, member, count)  # (n, K, S), or (n, B, K, S)
@@ -102,9 +124,7 @@ class StateFlows(Flows):
             table = table.expand(*table.shape[:-2], width, count)
             by_row = table.ndim == 4
             found = torch.matmul(weights.unsqueeze(-2), table).squeeze(-2) if by_row else torch.matmul(weights, table)
-            start = torch.tensor([self.offset[c] for c in columns[r, a, member].tolist()], device=flow.device)
-            index = start.unsqueeze(1) + torch.arange(count, device=flow.device)
-            self.total.index_add_(1, index.flatten(), found.transpose(0, 1).flatten(1))
+            self._add(columns[r, a, member], found)
 
     def _table(
         self, family: AbstractFamily, columns: Tensor, parameters: Parameters, member: int, count: int
@@ -153,13 +173,7 @@ def state_probabilities(given: Conditional) -> dict[Variable, Tensor]:
     def answer(state: State, known: Evidence, roots: Tensor) -> Tensor:
         listener = StateFlows(known, by_column)
         given.program.down(state, given.flow(roots), listener)
-        for column, count in enumerate(by_column):
-            if count:
-                start = listener.offset[column]
-                seen = one_hot(known.x[:, column], count)
-                own = listener.total[:, start : start + count]
-                own.copy_(torch.where(known.observed[:, column : column + 1], seen, own))
-        return listener.total
+        return listener.settled()
 
     found = given.each("state_probabilities", answer)
     ends = np.cumsum([0, *counts.values()]).tolist()
