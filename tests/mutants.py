@@ -743,6 +743,63 @@ def divided_scales(patch: Patches) -> None:
     patch(importlib.import_module("vq_sources.calibrate").CalibratedDecoder, "__init__", inverted)
 
 
+# Learning
+
+EM = "tests/learning/test_em.py"
+
+
+@mutant("expected counts of weights are gradients, not times the weights", f"{EM}::test_counts_agree_with_the_oracle")
+def counts_without_weights(patch: Patches) -> None:
+    counts = importlib.import_module("pcircuits.program.counts")
+
+    def unweighted(self: Any, layer: Any, weights: Any, scaled: Any, in_logs: Any) -> None:
+        if scaled is not None:
+            self._add_stored(weights.view, scaled)
+
+    patch(counts._Reader, "_add_weights", instead(unweighted))
+
+
+@mutant(
+    "counts of units that share parameters are not pooled",
+    f"{EM}::test_units_that_share_all_parameters_pool_their_data",
+)
+def counts_of_the_last(patch: Patches) -> None:
+    counts = importlib.import_module("pcircuits.program.counts")
+
+    def last(self: Any, view: Any, found: torch.Tensor) -> None:
+        for store, part in view.back(found):
+            self.counts.tensors[self.tally.names[store]].copy_(part)
+
+    patch(counts._Reader, "_add_stored", instead(last))
+
+
+@mutant("EM forgets the weights of rows", f"{EM}::test_weights_of_rows_are_repetitions")
+def rows_alike(patch: Patches) -> None:
+    em = importlib.import_module("pcircuits.learning.em")
+
+    def alike(old: Any) -> Any:
+        return lambda tally, x, observed, weights, roots: old(tally, x, observed, None, roots)
+
+    patch(em, "expected_counts", alike)
+
+
+@mutant("averages over batches are not in the checkpoint", f"{EM}::test_a_run_that_stopped_goes_on_as_if_it_had_not")
+def forgotten_averages(patch: Patches) -> None:
+    averaging = importlib.import_module("pcircuits.learning.averaging")
+    patch(averaging.Memory, "load", instead(lambda self, state: None))
+
+
+@mutant("a held parameter is trained", f"{EM}::test_held_parameters_stay")
+def nothing_is_held(patch: Patches) -> None:
+    m_step = importlib.import_module("pcircuits.learning.m_step")
+
+    def written(groups: Any, name: str, value: torch.Tensor) -> None:
+        (store,) = groups.stores[name]
+        store.raw.data.copy_(store.constraint.unconstrain(value + 1.0).to(store.raw))
+
+    patch(m_step, "_write", instead(written))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """A run of pytest: how it ended (None: at the limit), its seconds, and the first test that failed."""
