@@ -759,20 +759,6 @@ def counts_without_weights(patch: Patches) -> None:
     patch(counts._Reader, "_add_weights", instead(unweighted))
 
 
-@mutant(
-    "counts of units that share parameters are not pooled",
-    f"{EM}::test_units_that_share_all_parameters_pool_their_data",
-)
-def counts_of_the_last(patch: Patches) -> None:
-    counts = importlib.import_module("pcircuits.program.counts")
-
-    def last(self: Any, view: Any, found: torch.Tensor) -> None:
-        for store, part in view.back(found):
-            self.counts.tensors[self.tally.names[store]].copy_(part)
-
-    patch(counts._Reader, "_add_stored", instead(last))
-
-
 @mutant("EM forgets the weights of rows", f"{EM}::test_weights_of_rows_are_repetitions")
 def rows_alike(patch: Patches) -> None:
     em = importlib.import_module("pcircuits.learning.em")
