@@ -137,7 +137,7 @@ def test_bounds(rain, bound, error, says):
 def test_compile_options(rain):
     circuit = rain.circuit
     with pytest.raises(
-        CircuitError, match=r"unknown rewrites \['fuze'\]: there are \['fold', 'fuse', 'layout', 'chunk'\]"
+        CircuitError, match=r"unknown rewrites \['fuze'\]: there are \['fold', 'fuse', 'chain', 'layout', 'chunk'\]"
     ):
         circuit.compile(rewrites=["fold", "fuze"])
     with pytest.raises(CircuitError, match=r"memory, a number of bytes .* is 0: it must be an integer >= 1"):

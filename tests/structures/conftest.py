@@ -155,7 +155,7 @@ def circuits() -> dict[str, Callable[[], pc.Circuit]]:
         ),
         "hidden tree, counted, two roots": counted,
         "observed tree": lambda: st.observed_tree(
-            nx.path_graph(4), [[0, 1, 2, 0], [1, 1, 0, 1], [0, 2, 2, 1]], pseudocount=0.3
+            nx.path_graph(4), [[0, 1, 2, 0], [1, 1, 0, 1], [0, 2, 2, 1]], states=3, pseudocount=0.3
         ),
         "mixture of trees": lambda: st.mixture_of_trees(
             [[0, 1, 1, 0], [1, 1, 0, 1], [0, 0, 1, 1], [1, 0, 0, 0]], 2, pseudocount=0.2, generator=seeded(16)

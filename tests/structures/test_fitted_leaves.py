@@ -149,6 +149,6 @@ def test_what_is_refused():
     with pytest.raises(EvidenceError, match="states are 2 to 2: a variable has 2 units"):
         make([[0]], st.by_states(torch.tensor([2])))
     with pytest.raises(CircuitError, match="only input units that have parameters of their own"):
-        make([[0]], leaves=lambda v, k, g: st.bernoulli_leaves()(v, 3, g).sum(torch.full((1, k, 3), 1 / 3)))
+        make([[0]], leaves=lambda v, k, g: st.bernoulli_leaves()(v, 3, g)[:, :k])
     with pytest.raises(ParameterError, match="has no update for expectation-maximisation"):
         make([[0.5]], leaves=lambda v, k, g: pc.inputs(Unlearnt(), v, {"loc": [[0.0] * k], "scale": 1.0}))

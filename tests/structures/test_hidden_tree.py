@@ -336,7 +336,7 @@ def test_starts_that_do_not_fit():
         build([[0, 1]], [[0, 1]], classes=torch.tensor([0, 1]))
     with pytest.raises(EvidenceError, match=r"classes are 1 to 1: they are integers 0\.\.0 here"):
         build([[0, 1]], [[0, 1]], classes=torch.tensor([1]))
-    mixed = lambda v, k, g: st.bernoulli_leaves()(v, 3, g).sum(torch.full((2, 3), 1 / 3))  # noqa: E731
+    mixed = lambda v, k, g: st.bernoulli_leaves()(v, 3, g)[:, :k]  # noqa: E731
     with pytest.raises(CircuitError, match="only input units that have parameters of their own start from data"):
         build([[0, 1]], [[0, 1]], leaves=mixed)
     with pytest.raises(ScopeError, match=r"group 1 is \[3\]: it needs one or more of the columns 0\.\.1"):
