@@ -15,6 +15,7 @@ from pcircuits.families import FAMILIES
 from pcircuits.parameters import simplex
 from pcircuits.testing import Enumeration, Oracle
 from pcircuits.testing.drawing import Seeded, draw_circuit, draw_deterministic
+from pcircuits.testing.drawing.ingredients import MAX_ASSIGNMENTS
 from pcircuits.testing.strategies import boxes, broken_circuits, circuits, evidence, histogram, is_shared, rows
 
 SAMPLE = settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -52,7 +53,8 @@ def test_every_kind_of_unit_and_family(some):
         assert sum(isinstance(array, kind) for array in arrays) >= 10, kind
     assert any(isinstance(array, Product) and array.groups is not None for array in arrays)
     families = {type(array.family).__name__ for array in arrays if isinstance(array, pc.Input)}
-    assert families == set(FAMILIES)
+    drawn_at_all = {name for name, family in FAMILIES.items() if any(map(family.members, (-1, 0, 2, 3, 4)))}
+    assert families == drawn_at_all
     assert {array.weights.value.ndim for array in arrays if isinstance(array, Sum)} == {1, 2, 3}
     assert {array.weights.value.ndim for array in arrays if isinstance(array, Mix)} == {1, 3}
     assert any(array.regions > 1 and array.width > 1 for array in arrays)
@@ -91,7 +93,7 @@ def test_every_circuit_is_small_has_all_its_variables_and_positive_mass(some):
 
 def test_finite_circuits_can_be_enumerated():
     for circuit in drawn(circuits(densities=False), settings(SAMPLE, max_examples=40)):
-        assert 1 <= len(Enumeration(circuit).log_values) <= 200
+        assert 1 <= len(Enumeration(circuit).log_values) <= 2 * MAX_ASSIGNMENTS  # a variable has two states at least
 
 
 def test_broken_circuits_break_both_properties():
