@@ -112,7 +112,8 @@ def shifted_lattice(model: CompiledCircuit, batch: Tensor) -> tuple[Tensor, Mapp
 
     >>> from pcircuits import families
     >>> from pcircuits.learning import FitSettings, fit
-    >>> decoder = FactorisedDecoder(range(2), families.Bernoulli(), latents=1, hidden=(8,))
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> decoder = FactorisedDecoder(range(2), families.Bernoulli(), latents=1, hidden=(8,), generator=generator)
     >>> model, x = continuous_mixture(decoder, 8).compile(), torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(20, 1)
     >>> history = fit(model, x, settings=FitSettings(epochs=30, learning_rate=0.02), loss=shifted_lattice)
     >>> bool(model.log_prob(x).mean() > -0.9), round(2 * torch.tensor(0.5).log().item(), 2)
