@@ -77,7 +77,7 @@ class StateFlows(Flows):
     def tables(self, columns: Tensor, table: Callable[[], Tensor], place: Tensor | None, flow: Tensor) -> bool:
         """Units that look their states up in a table: a product of flows with it, for all units of a number of states."""
         counts = self.counts[columns]
-        for count in counts.unique().tolist():
+        for count in torch.unique(counts).tolist():
             chosen = (counts == count).nonzero().squeeze(1)
             if not count:
                 continue
@@ -97,7 +97,7 @@ class StateFlows(Flows):
     ) -> None:
         for member in range(columns.shape[2]):
             counts = self.counts[columns[..., member]]
-            for count in counts.unique().tolist():  # regions with one number of states are weighed together
+            for count in torch.unique(counts).tolist():  # regions with one number of states are weighed together
                 if count:
                     region, factor = (counts == count).nonzero(as_tuple=True)
                     self._weigh(own.family, columns, parameters, flow, region, factor, member, count)
