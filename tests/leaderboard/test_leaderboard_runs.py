@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.leaderboard.page import page
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -61,3 +63,8 @@ def test_a_row_on_images(tmp_path: Path) -> None:
     assert "test bits per dimension" in said
     found = json.loads((tmp_path / "results.json").read_text())[name]
     assert 7.9 < found["test bits per dimension"] < 10  # even noise has eight bits
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    results = json.loads((ROOT / "docs" / "leaderboard.json").read_text())
+    assert (ROOT / "docs" / "results.md").read_text() == page(results)
