@@ -127,7 +127,6 @@ class EMRun(AbstractRun[Batch]):
         device: torch.device,
     ) -> None:
         super().__init__(module, self._loss, train, validation, settings, device)
-        self.settings = settings
         self.kept = Memory()
         x, weights, roots, _ = train
         self.tally = Tally(module.program, _means(x))

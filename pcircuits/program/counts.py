@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -182,7 +183,7 @@ def _columns(layer: Layer) -> Tensor:
 
 def _entries(own: LeafParameters, name: str, homes: tuple[Store, ...]) -> Tensor:
     """Where each unit's parameter is among the numbers of stores, (R, K); (R, K, *event) for vectors of free numbers."""
-    begin = dict(zip(homes, _cumulated([len(store.raw) for store in homes]), strict=True))
+    begin = dict(zip(homes, accumulate((len(store.raw) for store in homes), initial=0), strict=False))
 
     def numbers(store: Store) -> Tensor:
         own_numbers = torch.arange(len(store.raw), device=store.raw.device) + begin[store]
@@ -194,14 +195,6 @@ def _entries(own: LeafParameters, name: str, homes: tuple[Store, ...]) -> Tensor
         found = found[..., 0]
     found = found if view.place is None else found.index_select(0, view.place)
     return found.expand(own.count, own.width, *found.shape[2:])
-
-
-def _cumulated(sizes: list[int]) -> list[int]:
-    total, found = 0, []
-    for size in sizes:
-        found.append(total)
-        total += size
-    return found
 
 
 def _statistic_shapes(family: AbstractFamily) -> list[tuple[int, ...]]:
