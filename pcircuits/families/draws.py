@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pcircuits.arguments import as_generator
 
-__all__ = ["standard_normal", "uniform"]
+__all__ = ["locations_about", "locations_and_scales", "standard_normal", "uniform"]
 
 
 def uniform(shape: Collection[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -30,6 +30,23 @@ def standard_normal(shape: Collection[int], like: Tensor, generator: torch.Gener
     """
     generator, device = _with_device(generator, like)
     return torch.randn(tuple(shape), generator=generator, dtype=torch.float64, device=device).to(like.device)
+
+
+def locations_and_scales(
+    shape: Collection[int], generator: torch.Generator | None, decades: float
+) -> dict[str, Tensor]:
+    """Examples of `loc` and `scale`: scales of so many decades about 1, and locations a few of them from 0."""
+    like = torch.empty(0)
+    scale = 10.0 ** (decades * (2 * uniform(shape, like, generator) - 1))
+    return {"loc": 3 * scale * standard_normal(shape, like, generator), "scale": scale}
+
+
+def locations_about(
+    shape: Collection[int], generator: torch.Generator | None, centre: float, spread: float
+) -> dict[str, Tensor]:
+    """A start for `loc`, drawn from N(centre, spread²), and for `scale`, which is `spread`."""
+    z = standard_normal(shape, torch.empty(0), generator)
+    return {"loc": centre + spread * z, "scale": torch.full_like(z, spread)}
 
 
 def _with_device(generator: torch.Generator | None, like: Tensor) -> tuple[torch.Generator | None, torch.device]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pcircuits.families.draws import standard_normal, uniform
+from pcircuits.families.draws import locations_about, locations_and_scales, standard_normal
 from pcircuits.families.expectations import integrate
 from pcircuits.families.interface import (
     UNNOTICED,
@@ -61,16 +61,13 @@ class Normal(AbstractExponentialFamily):
     def examples(
         self, shape: Collection[int], generator: torch.Generator, states: int = 2, extreme: bool = False
     ) -> dict[str, Tensor]:
-        like, decades = torch.empty(0), 3.0 if extreme else 0.7
-        scale = 10.0 ** (decades * (2 * uniform(shape, like, generator) - 1))
-        return {"loc": 3 * scale * standard_normal(shape, like, generator), "scale": scale}
+        return locations_and_scales(shape, generator, decades=3.0 if extreme else 0.7)
 
     def initial(
         self, shape: Collection[int], generator: torch.Generator, centre: float = 0.0, spread: float = 1.0
     ) -> dict[str, Tensor]:
         """Locations drawn from N(centre, spread²), and scales of `spread`."""
-        z = standard_normal(shape, torch.empty(0), generator)
-        return {"loc": centre + spread * z, "scale": torch.full_like(z, spread)}
+        return locations_about(shape, generator, centre, spread)
 
     @property
     def parameters(self) -> Mapping[str, ParameterSpec]:
